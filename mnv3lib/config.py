@@ -1,0 +1,366 @@
+"""A network as data: the rows of the paper's tables, and the rules that widen, thin and dilate them.
+
+Nothing here knows about tensors. The torch network (:mod:`mnv3lib.network`) is built from a
+:class:`MobileNetV3Config`, the cost model (:mod:`mnv3lib.cost`) adds it up and the explorer draws it; because they
+read the same rows they cannot disagree.
+
+Sources: Howard et al., "Searching for MobileNetV3", arXiv:1905.02244v5, Tables 1 and 2; the minimalistic variants are
+in the authors' TF-slim code only; channel rules as in torchvision and TF-slim.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
+
+from mnv3lib._checks import boolean, fraction, one_of, positive_int, positive_real
+
+__all__ = [
+    "DILATION_POLICIES",
+    "LARGE",
+    "ROUNDINGS",
+    "SMALL",
+    "InvertedResidualConfig",
+    "MobileNetV3Config",
+    "Options",
+    "large",
+    "large_minimalistic",
+    "make_divisible",
+    "minimalistic",
+    "small",
+    "small_minimalistic",
+]
+
+Activation = Literal["RE", "HS"]
+Policy = Literal["torchvision", "paper"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ACTIVATIONS: tuple[Activation, ...] = ("RE", "HS")
+ROUNDINGS: tuple[Policy, ...] = ("torchvision", "paper")
+DILATION_POLICIES: tuple[Policy, ...] = ("torchvision", "paper")
+
+
+def make_divisible(channels: float, divisor: int = 8) -> int:
+    """Round a channel count to the nearest multiple of ``divisor`` that keeps at least 90 % of it.
+
+    Halves round up, and the result is never below ``divisor``. The rule comes with MobileNetV2's TF-slim code.
+
+    >>> [make_divisible(c) for c in (3, 12, 16 * 0.75, 18, 60)]
+    [8, 16, 16, 24, 64]
+    """
+    positive_real("channels", channels)
+    positive_int("divisor", divisor)
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded if rounded >= 0.9 * channels else rounded + divisor
+
+
+@dataclass(frozen=True, slots=True)
+class InvertedResidualConfig:
+    """One bottleneck row of the paper's Table 1 or 2.
+
+    Args:
+        input_channels: channels entering the block.
+        kernel: side of the square depthwise kernel, odd.
+        expanded_channels: channels of the depthwise convolution (the paper's "exp size").
+        out_channels: channels leaving the block.
+        use_se: whether a squeeze-and-excitation sits after the depthwise convolution.
+        activation: ``"RE"`` for ReLU, ``"HS"`` for h-swish (the paper's column NL).
+        stride: 1 or 2, as the table prints it.
+        dilation: rate of the depthwise kernel; above 1 the stride is not taken.
+
+    Raises:
+        TypeError, ValueError: naming the field, the value and the range.
+    """
+
+    input_channels: int
+    kernel: int
+    expanded_channels: int
+    out_channels: int
+    use_se: bool
+    activation: Activation
+    stride: int
+    dilation: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("input_channels", "kernel", "expanded_channels", "out_channels", "dilation"):
+            positive_int(name, getattr(self, name))
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be an odd integer >= 1, got {self.kernel!r}")
+        boolean("use_se", self.use_se)
+        one_of("activation", self.activation, ACTIVATIONS)
+        one_of("stride", self.stride, (1, 2))
+
+    @property
+    def conv_stride(self) -> int:
+        """The stride the depthwise convolution really takes: 1 where dilation replaces it."""
+        return 1 if self.dilation > 1 else self.stride
+
+    @property
+    def use_expansion(self) -> bool:
+        """Whether there is a 1×1 expansion: it is left out when it would not widen anything."""
+        return self.expanded_channels != self.input_channels
+
+    @property
+    def use_shortcut(self) -> bool:
+        """Whether input and output are added: stride 1 *in the table*, and equal widths."""
+        return self.stride == 1 and self.input_channels == self.out_channels
+
+    @property
+    def squeeze_channels(self) -> int:
+        """Width of the squeeze-and-excitation bottleneck: a quarter of the expansion, rounded to 8."""
+        return make_divisible(max(1, self.expanded_channels // 4))
+
+
+def _table(*lines: tuple[int, int, int, int, bool, Activation, int]) -> tuple[InvertedResidualConfig, ...]:
+    return tuple(InvertedResidualConfig(*line) for line in lines)
+
+
+SE, __ = True, False
+
+# fmt: off
+#: Table 1 of the paper, the fifteen bottlenecks of MobileNetV3-Large.
+LARGE = _table(
+    # in    k   exp  out  SE   NL   s       input
+    (16,    3,   16,  16, __, "RE", 1),  # 112² × 16
+    (16,    3,   64,  24, __, "RE", 2),  # 112² × 16
+    (24,    3,   72,  24, __, "RE", 1),  #  56² × 24
+    (24,    5,   72,  40, SE, "RE", 2),  #  56² × 24
+    (40,    5,  120,  40, SE, "RE", 1),  #  28² × 40
+    (40,    5,  120,  40, SE, "RE", 1),  #  28² × 40
+    (40,    3,  240,  80, __, "HS", 2),  #  28² × 40
+    (80,    3,  200,  80, __, "HS", 1),  #  14² × 80
+    (80,    3,  184,  80, __, "HS", 1),  #  14² × 80
+    (80,    3,  184,  80, __, "HS", 1),  #  14² × 80
+    (80,    3,  480, 112, SE, "HS", 1),  #  14² × 80
+    (112,   3,  672, 112, SE, "HS", 1),  #  14² × 112
+    (112,   5,  672, 160, SE, "HS", 2),  #  14² × 112
+    (160,   5,  960, 160, SE, "HS", 1),  #   7² × 160
+    (160,   5,  960, 160, SE, "HS", 1),  #   7² × 160
+)
+# fmt: on
+
+# fmt: off
+#: Table 2 of the paper, the eleven bottlenecks of MobileNetV3-Small.
+SMALL = _table(
+    # in    k   exp  out  SE   NL   s       input
+    (16,    3,   16,  16, SE, "RE", 2),  # 112² × 16
+    (16,    3,   72,  24, __, "RE", 2),  #  56² × 16
+    (24,    3,   88,  24, __, "RE", 1),  #  28² × 24
+    (24,    5,   96,  40, SE, "HS", 2),  #  28² × 24
+    (40,    5,  240,  40, SE, "HS", 1),  #  14² × 40
+    (40,    5,  240,  40, SE, "HS", 1),  #  14² × 40
+    (40,    5,  120,  48, SE, "HS", 1),  #  14² × 40
+    (48,    5,  144,  48, SE, "HS", 1),  #  14² × 48
+    (48,    5,  288,  96, SE, "HS", 2),  #  14² × 48
+    (96,    5,  576,  96, SE, "HS", 1),  #   7² × 96
+    (96,    5,  576,  96, SE, "HS", 1),  #   7² × 96
+)
+# fmt: on
+
+
+def minimalistic(rows: Iterable[InvertedResidualConfig]) -> tuple[InvertedResidualConfig, ...]:
+    """The same widths and strides with nothing an old accelerator dislikes: 3×3 kernels, ReLU, no SE (TF-slim)."""
+    return tuple(replace(row, kernel=3, use_se=False, activation="RE") for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class MobileNetV3Config:
+    """A whole network as data, every width final: what is written here is what is built.
+
+    Args:
+        rows: the bottlenecks, each taking what the one before gives; the first row's input is the stem's width.
+        last_conv: channels of the 1×1 convolution after the last bottleneck.
+        last_channel: width of the classifier's hidden layer.
+        num_classes: logits.
+        in_channels: channels of the image.
+        dropout: rate in front of the last linear layer, 0 to 1.
+        activation: ``"HS"`` or ``"RE"``, for the stem, the last convolution and the classifier.
+
+    Raises:
+        TypeError, ValueError: naming the argument, the value and the range.
+    """
+
+    rows: tuple[InvertedResidualConfig, ...]
+    last_conv: int
+    last_channel: int
+    num_classes: int = 1000
+    in_channels: int = 3
+    dropout: float = 0.2
+    activation: Activation = "HS"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", _connected(self.rows))
+        for name in ("last_conv", "last_channel", "num_classes", "in_channels"):
+            positive_int(name, getattr(self, name))
+        object.__setattr__(self, "dropout", fraction("dropout", self.dropout))
+        one_of("activation", self.activation, ACTIVATIONS)
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels of the first convolution."""
+        return self.rows[0].input_channels
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Indices into the network's ``features`` of the last map at each resolution, from fine to coarse.
+
+        The stem is 0, the rows count from 1 and the last convolution comes after them.
+        """
+        ends = [index for index, row in enumerate(self.rows) if row.conv_stride > 1]
+        return (*ends, len(self.rows) + 1)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[InvertedResidualConfig],
+        *,
+        last_channel: int,
+        width_mult: float = 1.0,
+        reduced_tail: bool = False,
+        dilated: bool = False,
+        rounding: Policy = "torchvision",
+        dilation_policy: Policy = "torchvision",
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        dropout: float = 0.2,
+        activation: Activation = "HS",
+    ) -> MobileNetV3Config:
+        """Widen, thin and dilate a table of rows; channels are rounded to multiples of 8, also at width 1.
+
+        Args:
+            rows: the table at width 1, as printed.
+            last_channel: width of the classifier's hidden layer at width 1.
+            width_mult: factor on every width, above 0.
+            reduced_tail: halve the last stage and the classifier's hidden layer, as for detection (paper, 6.3).
+            dilated: keep the last stage at the resolution before it, as for segmentation (paper, 6.4).
+            rounding: ``"torchvision"`` scales each printed width on its own; ``"paper"`` (TF-slim, Keras, timm)
+                expands the *rounded* input by the printed ratio, and never thins the classifier below width 1.
+            dilation_policy: ``"torchvision"`` dilates the whole last stage; ``"paper"`` (TF-slim) leaves its
+                first block at rate 1.
+            num_classes, in_channels, dropout, activation: as in :class:`MobileNetV3Config`.
+
+        Raises:
+            TypeError, ValueError: naming the argument, the value and the range.
+        """
+        table = list(_connected(rows))
+        width = positive_real("width_mult", width_mult)
+        positive_int("last_channel", last_channel)
+        one_of("rounding", rounding, ROUNDINGS)
+        one_of("dilation_policy", dilation_policy, DILATION_POLICIES)
+        if boolean("reduced_tail", reduced_tail):
+            table = _reduce_tail(table)
+            last_channel = max(1, last_channel // 2)
+        if boolean("dilated", dilated):
+            table = _dilate(table, dilation_policy)
+        scaled = tuple(_scale(row, width, rounding) for row in table)
+        if rounding == "torchvision":
+            last_conv = 6 * scaled[-1].out_channels
+            hidden = make_divisible(last_channel * width)
+        else:
+            last_conv = make_divisible(6 * table[-1].out_channels * width)
+            hidden = make_divisible(last_channel * max(1.0, width))
+        return cls(scaled, last_conv, hidden, num_classes, in_channels, dropout, activation)
+
+
+def _connected(rows: Iterable[InvertedResidualConfig]) -> tuple[InvertedResidualConfig, ...]:
+    rows = tuple(rows)
+    if not rows:
+        raise ValueError("rows must hold at least 1 InvertedResidualConfig, got 0")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, InvertedResidualConfig):
+            raise TypeError(f"rows must hold InvertedResidualConfig, got {row!r} as row {number}")
+    for number, (above, row) in enumerate(pairwise(rows), start=2):
+        if row.input_channels != above.out_channels:
+            raise ValueError(
+                f"rows must connect: row {number} has input_channels {row.input_channels}, "
+                f"it must be {above.out_channels}, the out_channels of row {number - 1}"
+            )
+    return rows
+
+
+def _last_stage(rows: Sequence[InvertedResidualConfig], asked_by: str) -> int:
+    """Index of the row that opens the last stage, the last one of stride 2."""
+    strided = [index for index, row in enumerate(rows) if row.stride > 1]
+    if not strided:
+        raise ValueError(f"{asked_by} must be False for rows without a stride of 2, got True")
+    return strided[-1]
+
+
+def _reduce_tail(rows: Sequence[InvertedResidualConfig]) -> list[InvertedResidualConfig]:
+    """Halve the last stage: all widths but the first block's input and, so, its expansion."""
+    start = _last_stage(rows, "reduced_tail")
+    halved = [replace(rows[start], out_channels=max(1, rows[start].out_channels // 2))]
+    for row in rows[start + 1 :]:
+        widths = ("input_channels", "expanded_channels", "out_channels")
+        halved.append(replace(row, **{name: max(1, getattr(row, name) // 2) for name in widths}))
+    return [*rows[:start], *halved]
+
+
+def _dilate(rows: Sequence[InvertedResidualConfig], policy: Policy) -> list[InvertedResidualConfig]:
+    """Do not take the last stride; look twice as far instead."""
+    start = _last_stage(rows, "dilated")
+    first = replace(rows[start], dilation=2) if policy == "torchvision" else replace(rows[start], stride=1)
+    return [*rows[:start], first, *(replace(row, dilation=2) for row in rows[start + 1 :])]
+
+
+def _scale(row: InvertedResidualConfig, width: float, rounding: Policy) -> InvertedResidualConfig:
+    input_channels = make_divisible(row.input_channels * width)
+    if rounding == "torchvision":
+        expanded = row.expanded_channels * width
+    else:
+        expanded = input_channels * row.expanded_channels / row.input_channels
+    return replace(
+        row,
+        input_channels=input_channels,
+        expanded_channels=make_divisible(expanded),
+        out_channels=make_divisible(row.out_channels * width),
+    )
+
+
+class Options(TypedDict, total=False):
+    """The keywords every variant takes; :meth:`MobileNetV3Config.from_rows` explains them."""
+
+    num_classes: int
+    width_mult: float
+    reduced_tail: bool
+    dilated: bool
+    dropout: float
+    in_channels: int
+    rounding: Policy
+    dilation_policy: Policy
+
+
+def takes_options(function: F) -> F:
+    """Show the keywords and their defaults, not ``**options``, wherever a signature is looked up."""
+    known = inspect.signature(MobileNetV3Config.from_rows).parameters
+    keywords = [known[name] for name in Options.__annotations__]
+    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    return function
+
+
+@takes_options
+def large(**options: Unpack[Options]) -> MobileNetV3Config:
+    """MobileNetV3-Large (paper, Table 1); keywords as in :meth:`MobileNetV3Config.from_rows`."""
+    return MobileNetV3Config.from_rows(LARGE, last_channel=1280, **options)
+
+
+@takes_options
+def small(**options: Unpack[Options]) -> MobileNetV3Config:
+    """MobileNetV3-Small (paper, Table 2); keywords as in :meth:`MobileNetV3Config.from_rows`."""
+    return MobileNetV3Config.from_rows(SMALL, last_channel=1024, **options)
+
+
+@takes_options
+def large_minimalistic(**options: Unpack[Options]) -> MobileNetV3Config:
+    """Large without SE, h-swish and 5×5 kernels (TF-slim, not in the paper); keywords as in :func:`large`."""
+    return MobileNetV3Config.from_rows(minimalistic(LARGE), last_channel=1280, activation="RE", **options)
+
+
+@takes_options
+def small_minimalistic(**options: Unpack[Options]) -> MobileNetV3Config:
+    """Small without SE, h-swish and 5×5 kernels (TF-slim, not in the paper); keywords as in :func:`small`."""
+    return MobileNetV3Config.from_rows(minimalistic(SMALL), last_channel=1024, activation="RE", **options)
