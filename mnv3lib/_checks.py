@@ -45,7 +45,7 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:
-    """Return ``value`` if it is one of ``choices``."""
-    if isinstance(value, bool) or value not in choices:
+    """Return ``value`` if it is one of ``choices``; True and 1.0 are not 1."""
+    if isinstance(value, (bool, float)) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value

@@ -267,6 +267,8 @@ class MobileNetV3Config:
 
 
 def _connected(rows: Iterable[InvertedResidualConfig]) -> tuple[InvertedResidualConfig, ...]:
+    if not isinstance(rows, Iterable):
+        raise TypeError(f"rows must be a sequence of InvertedResidualConfig, got {rows!r}")
     rows = tuple(rows)
     if not rows:
         raise ValueError("rows must hold at least 1 InvertedResidualConfig, got 0")
