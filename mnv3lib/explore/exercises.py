@@ -20,7 +20,8 @@ def check(answer: Callable[..., Any], cases: Mapping[Any, Any]) -> bool:
     """
     for arguments, expected in cases.items():
         values = arguments if isinstance(arguments, tuple) else (arguments,)
-        call = f"{answer.__name__}({', '.join(map(repr, values))})"
+        shown = ", ".join(map(repr, values))
+        call = f"{answer.__name__}({shown if len(shown) <= 40 else '…'})"
         try:
             result = answer(*values)
         except Exception as error:  # whatever a first attempt may raise

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from mnv3lib.config import make_divisible
-from mnv3lib.cost import Profile
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["accuracy_against_macs", "macs_by_feature", "power_law", "rounding_staircase"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["accuracy_against_macs", "macs_by_feature", "power_law", "rounding_staircase", "stage_maps"]
 
 
 @in_style
@@ -40,33 +42,30 @@ def rounding_staircase(highest: int = 64) -> Drawing:
 
 
 @in_style
-def macs_by_feature(profiles: Mapping[str, Profile], *, ceiling: float | None = None) -> Drawing:
+def macs_by_feature(networks: Mapping[str, Sequence[int]], *, ceiling: float | None = None) -> Drawing:
     """Million multiply-adds of each feature of one or two networks, side by side.
 
     Args:
-        profiles: name to profile; the first is drawn in the accent colour, a second as a grey outline behind it.
+        networks: name to the multiply-adds of the stem, each row, the last convolution and the classifier; the first
+            is drawn in the accent colour, a second as a grey outline around it.
         ceiling: top of the axis in millions, so that a figure keeps its scale while its reader changes the network.
     """
-    names = list(profiles)
-    series = [[sum(layer.macs for layer in part) / 1e6 for part in profiles[name].features] for name in names]
-    longest = max(map(len, series))
+    longest = max(map(len, networks.values()))
     labels = ["stem", *map(str, range(1, longest - 2)), "last", "head"]
     figure, axes = new_figure(height=3.2)
-    for name, values, style in zip(names, series, _STYLES, strict=False):
-        positions = [*range(len(values) - 2), longest - 2, longest - 1]
-        axes.bar(positions, values, label=name, **style)
-    ticks = [position for position in range(longest) if longest <= 10 or position % 3 == 0]
+    parts = []
+    for (name, macs), style in zip(networks.items(), _STYLES, strict=False):
+        millions = [value / 1e6 for value in macs]
+        axes.bar([*range(len(macs) - 2), longest - 2, longest - 1], millions, label=name, **style)
+        top = max(range(len(macs)), key=macs.__getitem__)
+        place = {0: "the stem", len(macs) - 2: "the last convolution", len(macs) - 1: "the classifier"}
+        parts.append(
+            f"{name} takes {sum(millions):.1f} in all, most ({millions[top]:.1f}) in {place.get(top, f'row {top}')}"
+        )
+    ticks = [0, *range(3, longest - 3, 3), longest - 2]
     axes.set_xticks(ticks, [labels[tick] for tick in ticks])
     axes.set(xlabel="feature (rows count from 1)", ylabel="M multiply-adds", ylim=(0, ceiling))
-    if len(names) > 1:
-        axes.legend()
-    parts = []
-    for name, values in zip(names, series, strict=True):
-        top = max(range(len(values)), key=values.__getitem__)
-        where = {0: "the stem", len(values) - 2: "the last convolution", len(values) - 1: "the classifier"}
-        parts.append(
-            f"{name} takes {sum(values):.1f} in all, most ({values[top]:.1f}) in {where.get(top, f'row {top}')}"
-        )
+    axes.legend()
     return Drawing(figure, f"Bars of million multiply-adds for each feature. {'; '.join(parts)}.")
 
 
@@ -129,3 +128,31 @@ def accuracy_against_macs(points: Mapping[str, Sequence[tuple[float, float]]]) -
         (low, worst), (high, best) = min(series), max(series)
         parts.append(f"{name} rises from {worst:.1f} % at {low:g} M to {best:.1f} % at {high:g} M")
     return Drawing(figure, f"Published top-1 accuracy over multiply-adds, logarithmic axis: {'; '.join(parts)}.")
+
+
+@in_style
+def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
+    """A photograph and, for each map, the mean strength of its channels at every place.
+
+    Args:
+        photo: (3, H, W), values from 0 to 1.
+        maps: each (C, h, w), from fine to coarse; up to five.
+    """
+    figure, axes = new_figure(height=3.6, nrows=2, ncols=3)
+    for frame in axes.flat:
+        frame.axis("off")
+    height, width = photo.shape[1:]
+    axes.flat[0].imshow(photo.permute(1, 2, 0)[::2, ::2], interpolation="nearest")
+    axes.flat[0].set_title(f"{height}×{width}")
+    sizes = []
+    for frame, values in zip(axes.flat[1:], maps, strict=False):
+        channels, h, w = values.shape
+        frame.imshow(values.abs().mean(0), cmap="cividis", interpolation="nearest")
+        frame.set_title(f"{h}×{w}")
+        sizes.append(f"{h}×{w} with {channels} channels")
+    alt = (
+        f"A photograph of {height}×{width} pixels and the mean strength of the channels at each place after every "
+        f"stage: {', '.join(sizes)}. Outlines of the photograph can be made out in the fine maps and dissolve into "
+        "patches in the coarse ones."
+    )
+    return Drawing(figure, alt)
