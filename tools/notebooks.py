@@ -1,0 +1,189 @@
+"""Run the book's notebooks in place and store them in one form.
+
+    python tools/notebooks.py              run and tidy every notebook under book/
+    python tools/notebooks.py FILE ...     run and tidy these
+    python tools/notebooks.py --tidy       tidy only, without running
+    python tools/notebooks.py --check      say which are not tidy, and fail if one is not
+
+Tidy means: a change that shows in a diff is a change that somebody made. No execution times, no widget models (the
+explorer keeps its state in its HTML), the kernel named without its version, cell ids that depend on nothing but the
+cell's place, streams in one piece. A cell that raises or writes to stderr is an error and leaves the file as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
+TIMEOUT = 180
+
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# What a front end or the executor writes into a cell's metadata of its own accord.
+NOISE = ("execution", "ExecuteTime", "collapsed", "scrolled", "jupyter", "vscode", "colab", "outputId", "trusted")
+
+
+class NotebookError(Exception):
+    """A notebook that cannot be published as it is."""
+
+
+def sources(paths: Iterable[Path] = ()) -> list[Path]:
+    """Return the notebooks to work on: those given, or all of the book's."""
+    return [Path(path) for path in paths] or sorted(BOOK.glob("*.ipynb"))
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook as format 4.5."""
+    notebook: NotebookNode = nbformat.read(path, as_version=4)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def dump(notebook: NotebookNode) -> str:
+    """Return the text of a notebook file."""
+    return str(nbformat.writes(notebook)).rstrip("\n") + "\n"
+
+
+def cell_id(cell: NotebookNode, taken: set[str]) -> str:
+    """Name a cell after its first words, so that a new cell does not rename the others."""
+    words = re.sub(r"[^a-z0-9]+", "-", cell.source.lower())[:40].strip("-") or cell.cell_type
+    name, count = words, 1
+    while name in taken:
+        count += 1
+        name = f"{words}-{count}"
+    taken.add(name)
+    return name
+
+
+def tidy_output(output: NotebookNode) -> NotebookNode:
+    """Drop what changes from run to run and what needs a kernel to be shown."""
+    if output.output_type == "stream" or "data" not in output:
+        return output
+    output.data.pop(WIDGET, None)
+    output.metadata = NotebookNode({k: v for k, v in output.get("metadata", {}).items() if k in output.data})
+    return output
+
+
+def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Join neighbouring pieces of one stream: how a kernel cuts them is chance."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        last = merged[-1] if merged else None
+        if last and last.output_type == output.output_type == "stream" and last.name == output.name:
+            last.text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
+def tidy(notebook: NotebookNode) -> NotebookNode:
+    """Bring a notebook into the one form in which it is stored, in place."""
+    notebook.metadata = NotebookNode(
+        {**{k: v for k, v in notebook.metadata.items() if k == "mystnb"}, **nbformat.from_dict(METADATA)}
+    )
+    taken: set[str] = set()
+    for cell in notebook.cells:
+        cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
+        cell.id = cell_id(cell, taken)
+        cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k not in NOISE and v not in ([], {})})
+        if cell.cell_type == "code":
+            cell.outputs = [tidy_output(output) for output in merge_streams(cell.outputs)]
+    return notebook
+
+
+def faults(notebook: NotebookNode) -> list[str]:
+    """Say which cells raised or wrote to stderr."""
+    found = []
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error" and "raises-exception" not in cell.metadata.get("tags", []):
+                found.append(f"cell {number} raised {output.ename}: {output.evalue}")
+            if output.output_type == "stream" and output.name == "stderr":
+                found.append(f"cell {number} wrote to stderr: {output.text.strip()[:500]}")
+    return found
+
+
+def execute(notebook: NotebookNode, folder: Path, name: str) -> NotebookNode:
+    """Run every cell in a fresh kernel, showing progress on a terminal."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+    from tqdm import tqdm
+
+    code = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=code, desc=name, unit="cell", disable=None, leave=False) as bar:
+
+        def advance(cell: NotebookNode, cell_index: int, **_: Any) -> None:
+            if cell.cell_type == "code":
+                bar.update()
+
+        client = NotebookClient(
+            notebook,
+            timeout=TIMEOUT,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(folder)}},
+            on_cell_complete=advance,
+        )
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            raise NotebookError(str(error)) from None
+    return notebook
+
+
+def run(path: Path) -> None:
+    """Run a notebook and store it tidy; leave the file alone if a cell failed."""
+    start = time.perf_counter()
+    notebook = execute(tidy(read(path)), path.parent, path.name)
+    found = faults(notebook)
+    if found:
+        raise NotebookError("\n".join(found))
+    path.write_text(dump(tidy(notebook)), encoding="utf-8")
+    print(f"{path.name}: ran in {time.perf_counter() - start:.0f} s")
+
+
+def is_tidy(path: Path) -> bool:
+    """Say whether a notebook is stored in the one form."""
+    return path.read_text(encoding="utf-8") == dump(tidy(read(path)))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line; return the exit status."""
+    parser = argparse.ArgumentParser(description="Run the book's notebooks in place and store them in one form.")
+    parser.add_argument("paths", nargs="*", type=Path, help="notebooks (default: all under book/)")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--tidy", action="store_true", help="tidy without running")
+    mode.add_argument("--check", action="store_true", help="say which notebooks are not tidy")
+    options = parser.parse_args(arguments)
+
+    bad = 0
+    for path in sources(options.paths):
+        try:
+            if options.check:
+                if not is_tidy(path):
+                    bad += 1
+                    print(f"{path.name}: not tidy; run `python tools/notebooks.py --tidy {path.name}`", file=sys.stderr)
+            elif options.tidy:
+                path.write_text(dump(tidy(read(path))), encoding="utf-8")
+            else:
+                run(path)
+        except NotebookError as error:
+            bad += 1
+            print(f"{path.name}: {error}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
