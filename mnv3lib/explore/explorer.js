@@ -210,12 +210,12 @@ const COLUMNS = [
   ["kernel", "k", (row) => `${row.feature.kernel}`],
   ["stride", "s", (row) => `${row.feature.stride[row.dilated]}`],
   ["rate", "d", (row) => `${row.feature.dilation[row.dilated]}`],
-  ["exp", "Exp", (row) => (row.exp ? thousands(row.exp) : "–")],
-  ["out", "Out", (row) => thousands(row.out)],
+  ["exp", "Exp", (row) => (row.exp ? `${row.exp}` : "–")],
+  ["out", "Out", (row) => `${row.out}`],
   ["se", "SE", (row) => (row.feature.se ? "✓" : "–")],
   ["nl", "NL", (row) => row.feature.activation],
   ["side", "Size", (row) => `${row.side}²`],
-  ["parameters", "Parameters", (row) => thousands(row.parameters)],
+  ["parameters", "Para\u00admeters", (row) => thousands(row.parameters)],
   ["macs", "Multiply-adds", (row) => thousands(row.macs)],
 ];
 
