@@ -112,7 +112,7 @@ function makeControls(table, shown, change) {
 }
 
 function makeTotals() {
-  const list = make("dl", { class: "mnv3x-totals" });
+  const list = block("totals");
   const update = {};
   for (const [name, label] of [
     ["parameters", "Parameters"],
@@ -123,8 +123,7 @@ function makeTotals() {
     main.dataset.total = name;
     exact.dataset.exact = name;
     ratio.dataset.ratio = name;
-    const figures = make("dd", {}, main, exact, ratio);
-    list.append(make("div", {}, make("dt", {}, label), figures));
+    list.append(make("div", {}, span("label", label), main, exact, ratio));
     update[name] = (now, reference) => {
       const unit = name === "bytes" ? "MB" : "M";
       write(main, `${millions(now[name], name === "macs" ? 1 : 2)}\u202f${unit}`);
