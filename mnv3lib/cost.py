@@ -129,7 +129,6 @@ class _Walk:
         self.receptive_field += (kernel - 1) * dilation * self.output_stride
         self.output_stride *= stride
         self._write(name, kind, (out, height, width), weights + 2 * out, weights * height * width, kernel, stride)
-        self._hold(self.layers[-1].activations)
 
     def squeeze_and_excite(self, name: str, squeeze: int) -> None:
         """Two 1×1 convolutions with bias on the channels' means; then a gated copy of the map."""
@@ -138,7 +137,7 @@ class _Walk:
         self.linear(f"{name}.fc1", "squeeze", squeeze)
         self.linear(f"{name}.fc2", "excite", shape[0])
         self.shape = shape
-        self._hold(_size(shape), before=_size(shape))
+        self._hold(_size(shape), _size(shape))
 
     def linear(self, name: str, kind: Kind, out: int) -> None:
         """A linear layer with bias."""
@@ -165,9 +164,9 @@ class _Walk:
         )  # fmt: skip
         self.layers.append(layer)
         self.shape = output
+        self._hold(_size(layer.input), layer.activations)
 
-    def _hold(self, after: int, before: int | None = None) -> None:
-        before = _size(self.layers[-1].input) if before is None else before
+    def _hold(self, before: int, after: int) -> None:
         # A block's first layer reads the very numbers that the shortcut keeps: they are not held twice.
         first = len(self.layers) < 2 or self.layers[-2].feature != self.feature
         self.peak = max(self.peak, before + after + (0 if first else self.shortcut))
