@@ -98,6 +98,20 @@ def drop_unused(static: Path) -> None:
             path.write_text(short, encoding="utf-8")
 
 
+def repair(outdir: Path) -> None:
+    """Mend what the theme and docutils get wrong on every page."""
+    # A list whose children are not list items tells a screen reader nonsense.
+    for path in outdir.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        short = text.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        if short != text:
+            path.write_text(short, encoding="utf-8")
+    # Margin notes hide the page's table of contents; a page without one stopped with an error.
+    path = outdir / "_static" / "scripts" / "sphinx-book-theme.js"
+    sidebar = 'document.querySelector("div.bd-sidebar-secondary").'
+    path.write_text(path.read_text(encoding="utf-8").replace(sidebar, f"{sidebar[:-1]}?."), encoding="utf-8")
+
+
 def finish(app: Sphinx, exception: Exception | None) -> None:
     """Complete the built site."""
     if exception is not None or app.builder.format != "html":
@@ -108,6 +122,7 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     if any(domain.has_equations(name) for name in app.env.found_docs):
         copy_mathjax(static)
     drop_unused(static)
+    repair(Path(app.outdir))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

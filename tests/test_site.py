@@ -1,0 +1,339 @@
+"""The built book in a real browser, the network refused: what a reader meets, by mouse, by keyboard, on a phone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+from conftest import SITE, Visit
+
+from mnv3lib import config, cost
+
+pytestmark = pytest.mark.browser
+
+PAGES = sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if "_static" not in path.parts)
+CHAPTERS = [name for name in PAGES if name not in ("search.html", "genindex.html")]
+WIDGETS = [name for name in CHAPTERS if 'data-widget="explorer"' in (SITE / name).read_text(encoding="utf-8")]
+each_page = pytest.mark.parametrize("name", PAGES or ["index.html"])
+each_chapter = pytest.mark.parametrize("name", CHAPTERS or ["index.html"])
+each_widget_page = pytest.mark.parametrize("name", WIDGETS or ["index.html"])
+
+FIRST_PAGE_BYTES = 2_000_000
+VARIANTS = {
+    "large": config.large,
+    "small": config.small,
+    "large_minimalistic": config.large_minimalistic,
+    "small_minimalistic": config.small_minimalistic,
+}
+Open = Callable[..., Visit]
+
+
+def parse(path: Path) -> BeautifulSoup:
+    """Read a built page."""
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+# The page as text ----------------------------------------------------------------------------------------------------
+
+
+def test_the_pages_are_those_of_the_table_of_contents(site: Path) -> None:
+    toc = (site.parent.parent / "_toc.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"^(?:root:|\s+- file:)\s*(\S+)", toc, flags=re.MULTILINE)
+    assert {f"{name}.html" for name in listed} == set(CHAPTERS)
+
+
+@each_page
+def test_links_and_assets_resolve(site: Path, name: str) -> None:
+    missing = []
+    page = parse(site / name)
+    for tag, attribute in (("a", "href"), ("link", "href"), ("script", "src"), ("img", "src"), ("use", "href")):
+        for element in page.find_all(tag, **{attribute: True}):
+            target = urlsplit(str(element[attribute]))
+            if target.scheme or target.netloc:
+                continue
+            path = (site / name).parent / unquote(target.path) if target.path else site / name
+            if not path.is_file():
+                missing.append(str(element[attribute]))
+            elif target.fragment and path.suffix == ".html":
+                here = parse(path)
+                if not here.find(id=unquote(target.fragment)) and not here.find(attrs={"name": target.fragment}):
+                    missing.append(str(element[attribute]))
+    assert not missing
+
+
+@each_page
+def test_nothing_is_loaded_from_outside(site: Path, name: str) -> None:
+    page = parse(site / name)
+    loaders = [
+        *(element["src"] for element in page.find_all(src=True)),
+        *(element["href"] for element in page.find_all("link", href=True) if element.get("rel") != ["canonical"]),
+    ]
+    assert [address for address in loaders if re.match(r"(https?:)?//", str(address))] == []
+    text = (site / name).read_text(encoding="utf-8")
+    for host in ("cdn.jsdelivr.net", "cdnjs.", "unpkg.com", "googleapis.com", "gstatic.com", "use.fontawesome"):
+        assert host not in text
+
+
+def test_scripts_and_styles_name_no_cdn(site: Path) -> None:
+    for path in [*site.rglob("*.css"), *site.rglob("*.js")]:
+        if "mathjax" not in path.parts:  # MathJax knows the names of CDNs for parts that the book does not use
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"unpkg\.com|cdn\.jsdelivr|cdnjs\.|@import\s+(url\()?[\"']?https?:", text), path.name
+            assert "sourceMappingURL" not in text, path.name
+
+
+@each_page
+def test_every_picture_has_words(site: Path, name: str) -> None:
+    page = parse(site / name)
+    for image in page.find_all("img"):
+        decorative = image.find_parent(class_="navbar-brand")  # the logo beside the book's name
+        assert image.get("alt", "").strip() or decorative, image
+    for drawing in page.select("svg[role=img]"):
+        assert drawing.get("aria-label") or drawing.find("title"), str(drawing)[:200]
+
+
+def test_only_pages_with_equations_load_mathjax(site: Path) -> None:
+    for name in PAGES:
+        page = parse(site / name)
+        loads = any("mathjax" in str(script["src"]) for script in page.find_all("script", src=True))
+        assert loads == bool(page.select(".math")), name
+
+
+# The page in a browser -----------------------------------------------------------------------------------------------
+
+
+@each_page
+@pytest.mark.parametrize(("over", "width"), [("http", 360), ("file", 1280)])
+def test_a_page_opens_cleanly(visit: Open, served: str, site: Path, name: str, over: str, width: int) -> None:
+    seen = visit(f"{served}/{name}" if over == "http" else (site / name).as_uri(), width=width)
+    seen.page.mouse.wheel(0, 20_000)
+    seen.page.wait_for_timeout(100)
+    assert seen.outside == []
+    assert seen.errors == []
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert seen.page.locator("mjx-merror, .MathJax_Error").count() == 0
+
+
+def test_the_first_page_is_light(visit: Open, served: str) -> None:
+    seen = visit(f"{served}/index.html")
+    seen.page.wait_for_load_state("networkidle")
+    total = sum(seen.transferred.values())
+    print(f"first page: {total:,} bytes in {len(seen.transferred)} requests")
+    assert len(seen.transferred) > 5
+    assert total <= FIRST_PAGE_BYTES, sorted(seen.transferred.items(), key=lambda item: -item[1])[:8]
+
+
+# What axe-core finds in the theme and we cannot repair without forking it: (rule, part of the selector, reason).
+EXCUSED: list[tuple[str, str, str]] = []
+
+
+def axe(seen: Visit) -> list[str]:
+    """Run axe-core and return what is serious or worse and not excused."""
+    script = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    seen.page.evaluate(script)
+    found: dict[str, Any] = seen.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{violation['id']} ({violation['impact']}): {node['html'][:200]} at {node['target']}: {node['failureSummary']}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+        if not any(violation["id"] == rule and part in str(node["target"]) for rule, part, _ in EXCUSED)
+    ]
+
+
+@each_page
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+def test_axe_finds_nothing_serious(visit: Open, served: str, name: str, scheme: str, width: int) -> None:
+    seen = visit(f"{served}/{name}", scheme=scheme, width=width)
+    assert seen.page.evaluate("document.documentElement.dataset.theme") == scheme
+    seen.page.evaluate(
+        """async () => {
+          for (const details of document.querySelectorAll("details")) details.open = true;
+          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+          for (const fade of document.getAnimations()) fade.finish();
+        }"""
+    )
+    assert axe(seen) == []
+
+
+def test_axe_is_really_asked(visit: Open, served: str) -> None:
+    seen = visit(f"{served}/index.html")
+    broken = '<img src="_static/logo.svg"><button></button>'
+    seen.page.evaluate(f"document.querySelector('article').innerHTML += '{broken}'")
+    found = axe(seen)
+    assert any(line.startswith("image-alt") for line in found)
+    assert any(line.startswith("button-name") for line in found)
+
+
+def test_the_switch_changes_the_theme_and_remembers_it(visit: Open, served: str) -> None:
+    seen = visit(f"{served}/index.html", scheme="light")
+    theme = "document.documentElement.dataset.theme"
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = seen.page.evaluate(background)
+    for _ in range(3):
+        seen.page.locator(".theme-switch-button:visible").first.click()
+        if seen.page.evaluate(theme) == "dark":
+            break
+    assert seen.page.evaluate(theme) == "dark"
+    assert seen.page.evaluate(background) != light
+    seen.page.reload()
+    assert seen.page.evaluate(theme) == "dark"
+    assert seen.errors == []
+
+
+def test_search_finds_a_page(visit: Open, served: str) -> None:
+    seen = visit(f"{served}/search.html?q=MobileNetV3")
+    seen.page.locator("#search-results li a").first.wait_for()
+    assert seen.page.locator("#search-results li a").count() >= 1
+    assert seen.errors == []
+
+
+def test_the_search_key_opens_the_field(visit: Open, served: str) -> None:
+    seen = visit(f"{served}/index.html")
+    seen.page.keyboard.press("Control+k")
+    assert seen.page.locator("#pst-search-dialog input").is_visible()
+
+
+def test_code_can_be_copied(visit: Open, served: str, site: Path) -> None:
+    with_code = [name for name in CHAPTERS if "cell_input" in (site / name).read_text(encoding="utf-8")]
+    for name in with_code:
+        seen = visit(f"{served}/{name}")
+        block = seen.page.locator(".cell_input .highlight:visible").first
+        block.hover()
+        block.locator("button.copybtn").click()
+        seen.page.wait_for_timeout(100)
+        copied = seen.page.evaluate("navigator.clipboard.readText()")
+        assert copied.strip() == block.locator("pre").inner_text().strip()
+
+
+def test_notebook_pages_offer_their_notebook(site: Path) -> None:
+    for name in CHAPTERS:
+        source = site.parent.parent / "book" / name.replace(".html", ".ipynb")
+        if source.is_file():
+            links = [str(link["href"]) for link in parse(site / name).select(".article-header-buttons a[href]")]
+            assert any(link.startswith("https://mybinder.org/") for link in links), name
+            assert any(link.startswith("https://colab.research.google.com/") for link in links), name
+            assert any(link.endswith(".ipynb") and link.startswith("_sources/") for link in links), name
+            published = json.loads((site / "_sources" / source.name).read_text(encoding="utf-8"))
+            assert published == json.loads(source.read_text(encoding="utf-8"))
+
+
+# The explorer --------------------------------------------------------------------------------------------------------
+
+
+def shown(widget: Any) -> tuple[int, int]:
+    """Return the parameters and multiply-adds that an explorer shows."""
+    widget.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    numbers = [widget.locator(f'[data-exact="{name}"]').inner_text() for name in ("parameters", "macs")]
+    parameters, macs = (int(re.sub(r"\D", "", text)) for text in numbers)
+    return parameters, macs
+
+
+def expected(state: dict[str, Any]) -> tuple[int, int]:
+    """Return what the library says about an explorer's state."""
+    options = {name: state[name] for name in ("width_mult", "reduced_tail", "dilated", "rounding")}
+    report = cost.profile(VARIANTS[state["variant"]](**options), state["resolution"])
+    return report.parameters, report.macs
+
+
+@each_widget_page
+@pytest.mark.parametrize(
+    ("over", "scheme", "width"), [("http", "light", 1280), ("http", "dark", 1280), ("file", "light", 360)]
+)
+def test_the_explorer_answers(
+    visit: Open, served: str, site: Path, name: str, over: str, scheme: str, width: int
+) -> None:
+    seen = visit(f"{served}/{name}" if over == "http" else (site / name).as_uri(), scheme=scheme, width=width)
+    explorers = seen.page.locator('.mnv3-widget[data-widget="explorer"]')
+    assert explorers.count() > 0, "no explorer on this page"
+    for index in range(explorers.count()):
+        widget = explorers.nth(index)
+        state = json.loads(widget.get_attribute("data-state") or "")
+        assert widget.get_attribute("data-live") is not None
+        assert shown(widget) == expected(state)
+        slider = widget.locator('input[type=range][data-control="width_mult"]')
+        if not slider.count():
+            continue
+
+        def value(slider: Any = slider) -> float:
+            return round(float(slider.input_value()), 2)
+
+        slider.focus()
+        before = value()
+        slider.press("ArrowLeft")
+        assert value() == round(before - 0.05, 2)
+        assert shown(widget) == expected({**state, "width_mult": value()})
+        slider.press("Home")
+        assert value() == 0.25
+        assert shown(widget) == expected({**state, "width_mult": 0.25})
+        slider.press("End")
+        assert value() == 2.0
+        assert shown(widget) == expected({**state, "width_mult": 2.0})
+
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        assert box is not None
+        middle = box["y"] + box["height"] / 2
+        seen.page.mouse.move(box["x"] + box["width"] - 8, middle)
+        seen.page.mouse.down()
+        seen.page.mouse.move(box["x"] + box["width"] * 0.3, middle, steps=5)
+        seen.page.mouse.up()
+        assert 0.25 < value() < 2.0
+        assert shown(widget) == expected({**state, "width_mult": value()})
+    assert seen.outside == []
+    assert seen.errors == []
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.slow
+def test_every_stop_of_every_control_is_the_librarys(visit: Open, served: str) -> None:
+    """Set all controls of the first page's explorer in turn; each total must be the cost model's, to the last digit."""
+    seen = visit(f"{served}/index.html")
+    rows = seen.page.evaluate(
+        """async () => {
+          const root = document.querySelector('.mnv3-widget[data-widget="explorer"]');
+          const control = (name) => root.querySelector(`[data-control="${name}"]`);
+          const number = (name) => Number(root.querySelector(`[data-exact="${name}"]`).textContent.replace(/\\D/g, ""));
+          const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+          const set = (name, value) => {
+            const input = control(name);
+            if (input.type === "checkbox") input.checked = value;
+            else input.value = value;
+            input.dispatchEvent(new Event(input.type === "range" ? "input" : "change", {bubbles: true}));
+          };
+          const stops = (input) => Array.from(
+            {length: Math.round((input.max - input.min) / input.step) + 1}, (_, i) => +input.min + i * input.step);
+          const values = (name) => Array.from(control(name).options, (option) => option.value);
+          const read = [];
+          const note = (state) => read.push([state, number("parameters"), number("macs")]);
+          for (const variant of values("variant"))
+            for (const rounding of values("rounding"))
+              for (const reduced_tail of [false, true])
+                for (const dilated of [false, true]) {
+                  for (const [name, value] of Object.entries({variant, rounding, reduced_tail, dilated}))
+                    set(name, value);
+                  const widths = stops(control("width_mult")), sizes = stops(control("resolution"));
+                  const turns = [...widths.map((width, i) => [width, sizes[i % sizes.length]]),
+                                 ...sizes.map((size) => [1, size])];
+                  for (const [width, resolution] of turns) {
+                    set("width_mult", width);
+                    set("resolution", resolution);
+                    await frame();
+                    const width_mult = Math.round(100 * width) / 100;
+                    note({variant, rounding, reduced_tail, dilated, width_mult, resolution});
+                  }
+                }
+          return read;
+        }"""
+    )
+    assert len(rows) == 4 * 2 * 2 * 2 * (36 + 8)
+    wrong = [(state, got) for state, *got in rows if tuple(got) != expected(state)]
+    assert wrong == []
+    assert seen.errors == []
