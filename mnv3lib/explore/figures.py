@@ -93,7 +93,8 @@ def power_law(
         axes.plot(xs, ys, color=colour, marker=marker, markersize=4, label=name)
     for name, exponent in exponents.items():
         axes.plot(xs, [x**exponent for x in xs], color=REFERENCE, linewidth=1, linestyle=":")
-        axes.annotate(name, (xs[-1], xs[-1] ** exponent), (2, -16), textcoords="offset points", ha="right")
+        low = xs[len(xs) // 8]  # where the curves have left the line
+        axes.annotate(name, (low, low**exponent), (8, -6), textcoords="offset points")
     axes.set_xscale("log")
     axes.set_yscale("log")
     shown = [x for x in (0.25, 0.5, 1.0, 1.5, 2.0) if min(xs) <= x <= max(xs)]
@@ -114,7 +115,7 @@ def accuracy_against_macs(points: Mapping[str, Sequence[tuple[float, float]]]) -
     """Published top-1 accuracy over million multiply-adds, one line a series of (MACs, accuracy)."""
     figure, axes = new_figure(height=3.6)
     colours = (ACCENT, COLOURS["sky"], COLOURS["vermilion"], COLOURS["orange"])
-    for (name, series), colour, marker in zip(points.items(), colours, "oo^^", strict=False):
+    for (name, series), colour, marker in zip(points.items(), colours, "o^o^", strict=False):
         macs, accuracy = zip(*sorted(series), strict=True)
         axes.plot(macs, accuracy, color=colour, marker=marker, markersize=5, label=name)
     axes.set_xscale("log")
@@ -138,7 +139,7 @@ def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
         photo: (3, H, W), values from 0 to 1.
         maps: each (C, h, w), from fine to coarse; up to five.
     """
-    figure, axes = new_figure(height=3.6, nrows=2, ncols=3)
+    figure, axes = new_figure(height=2.9, nrows=2, ncols=3)
     for frame in axes.flat:
         frame.axis("off")
     height, width = photo.shape[1:]
