@@ -98,7 +98,8 @@ class Explorer(StaticWidget):
         reduced_tail: halve the last stage.
         dilated: keep the last stage at the resolution before it.
         rounding: channel rule, ``"torchvision"`` or ``"paper"``.
-        controls: names of the arguments above that the reader can change; the others stay as given.
+        controls: names of the arguments above that the reader can change; the others stay as given. One name
+            may stand alone.
 
     Raises:
         TraitError: naming the argument, the value and the range. A misspelt argument is a TypeError.
@@ -128,13 +129,11 @@ class Explorer(StaticWidget):
         reduced_tail: bool = False,
         dilated: bool = False,
         rounding: str = "torchvision",
-        controls: Iterable[str] = CONTROLS,
+        controls: str | Iterable[str] = CONTROLS,
     ) -> None:
-        if isinstance(controls, str):
-            raise traitlets.TraitError(f"controls must be names out of {CONTROLS}, got {controls!r}")
         super().__init__(
             variant=variant, width_mult=width_mult, resolution=resolution, reduced_tail=reduced_tail,
-            dilated=dilated, rounding=rounding, controls=list(controls),
+            dilated=dilated, rounding=rounding, controls=controls if isinstance(controls, str) else list(controls),
         )  # fmt: skip
 
     @traitlets.default("table")
