@@ -98,8 +98,12 @@ class FeatureTaps(nn.Module):
 
     def __init__(self, network: MobileNetV3, indices: Iterable[int] | None = None) -> None:
         super().__init__()
-        chosen = tuple(network.config.stages if indices is None else indices)
         last = len(network.features) - 1
+        if indices is None:
+            indices = network.config.stages
+        if not isinstance(indices, Iterable):
+            raise TypeError(f"indices must be integers from 0 to {last}, got {indices!r}")
+        chosen = tuple(indices)
         for index in chosen:
             if isinstance(index, bool) or not isinstance(index, int):
                 raise TypeError(f"indices must be integers from 0 to {last}, got {index!r}")

@@ -1,0 +1,133 @@
+"""``import mnv3lib`` is light, its lazy names arrive, and the arrows between the rooms only go down."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+import mnv3lib
+
+PACKAGE = Path(mnv3lib.__file__).parent
+HEAVY = ("torch", "torchvision", "numpy", "yaml", "ipywidgets", "anywidget", "matplotlib", "IPython")
+
+#: What each room may import of the package: those below it, never one above.
+ARROWS = {
+    "__init__": {"config", "cost", "network"},  # network for type checkers only
+    "_checks": set(),
+    "config": {"_checks"},
+    "cost": {"_checks", "config"},
+    "facts": set(),
+    "blocks": {"_checks", "config"},
+    "network": {"_checks", "config", "blocks"},
+}
+
+
+def loaded_by(code: str) -> list[str]:
+    """Names of all modules in a fresh Python after ``code``."""
+    script = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+def rooms(path: Path) -> set[str]:
+    """Which rooms of the package a file imports, wherever in the file, e.g. {"config", "explore"}."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "mnv3lib" and len(parts) > 1:
+                found.add(parts[1])
+    return found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import mnv3lib",
+        "import mnv3lib.config",
+        "import mnv3lib.cost",
+        "from mnv3lib import config, cost; cost.profile(config.large(width_mult=0.5), 160).macs",
+        "import mnv3lib; dir(mnv3lib), mnv3lib.__version__",
+    ],
+)
+def test_light_rooms_load_nothing_heavy(code: str) -> None:
+    loaded = set(loaded_by(code))
+    assert "mnv3lib.config" in loaded
+    assert not loaded & set(HEAVY)
+    assert not loaded & {"mnv3lib.blocks", "mnv3lib.network", "mnv3lib.explore"}
+
+
+def test_torch_comes_with_the_first_name_that_needs_it() -> None:
+    loaded = loaded_by("import mnv3lib; mnv3lib.mobilenet_v3_small")
+    assert {"torch", "mnv3lib.network", "mnv3lib.blocks"} <= set(loaded)
+    assert not {"torchvision", "ipywidgets", "matplotlib"} & set(loaded)
+    assert "torch" in loaded_by("from mnv3lib import blocks")
+
+
+def test_lazy_names_are_the_things_themselves() -> None:
+    from mnv3lib import blocks, network
+
+    assert mnv3lib.MobileNetV3 is network.MobileNetV3
+    assert mnv3lib.FeatureTaps is network.FeatureTaps
+    assert mnv3lib.mobilenet_v3_large is network.mobilenet_v3_large
+    assert mnv3lib.mobilenet_v3_small is network.mobilenet_v3_small
+    assert mnv3lib.blocks is blocks
+    assert mnv3lib.network is network
+    for name in mnv3lib.__all__:
+        assert getattr(mnv3lib, name) is not None
+    with pytest.raises(AttributeError, match="module 'mnv3lib' has no attribute 'mobilenet_v4'"):
+        _ = mnv3lib.mobilenet_v4
+    with pytest.raises(ImportError, match="mobilenet_v4"):
+        from mnv3lib import mobilenet_v4  # noqa: F401
+
+
+def test_dir_lists_what_can_be_had() -> None:
+    listed = dir(mnv3lib)
+    assert listed == sorted(listed)
+    assert {*mnv3lib.__all__, "blocks", "network", "explore", "__version__"} <= set(listed)
+
+
+@pytest.mark.parametrize("name", ["config", "cost", "blocks", "network", "facts"])
+def test_all_is_what_there_is(name: str) -> None:
+    module = getattr(mnv3lib, name, None) or __import__(f"mnv3lib.{name}", fromlist=["*"])
+    assert sorted(module.__all__) == sorted(set(module.__all__))
+    assert all(hasattr(module, exported) for exported in module.__all__)
+    own = {
+        exported
+        for exported, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__ and not isinstance(value, TypeVar)
+    }
+    public = {exported for exported in own if not exported.startswith("_")}
+    assert public - set(module.__all__) <= {"takes_options"}, "public, but not exported"
+
+
+def test_arrows_only_go_down() -> None:
+    files = {path.stem: path for path in PACKAGE.glob("*.py")}
+    assert set(files) == set(ARROWS), "a room was added or removed: draw its arrows"
+    for room, path in files.items():
+        assert rooms(path) <= ARROWS[room], room
+    for room in ("config", "cost", "_checks"):
+        text = files[room].read_text(encoding="utf-8")
+        imported = {
+            node.names[0].name.split(".")[0] for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import)
+        }
+        assert not imported & set(HEAVY)
+
+
+def test_only_explore_knows_explore() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if "explore" not in path.relative_to(PACKAGE).parts:
+            assert "explore" not in rooms(path), path
