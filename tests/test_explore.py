@@ -102,7 +102,9 @@ def sample() -> Iterator[tuple[str, str, bool, bool, float]]:
     return ((variant, rounding, tail, dilated, width) for variant, width, rounding, tail, dilated in turns)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=() if name == "small" else pytest.mark.slow) for name in VARIANTS]
+)
 def test_rows_are_the_networks_own_counts(variant: str) -> None:
     """Parameters of each built layer at all settings of the sample; multiply-adds as torch counts them at some."""
     settings = [setting for setting in sample() if setting[0] == variant]

@@ -223,7 +223,7 @@ function makeTable() {
   const [body, foot] = [make("tbody"), make("tfoot")];
   const grid = make("table", {}, make("thead", {}, make("tr", {}, ...header)), body, foot);
   const note =
-    "k: side of the kernel; s: stride; d: dilation, shown where it is not 1. Exp: channels of the depthwise convolution, " +
+    "k: side of the kernel; s: stride; d: dilation, shown once there is any. Exp: channels of the depthwise convolution, " +
     "for the classifier those of its hidden layer. NL: RE is ReLU, HS is h-swish. Size: of the output map.";
   const scroll = make("div", { class: "mnv3x-scroll", role: "region", "aria-label": "Layer by layer", tabindex: "0" }, grid);
   const details = make("details", {}, make("summary", {}, "Layer by layer"), scroll, make("p", { class: "mnv3x-note" }, note));
