@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -35,6 +36,7 @@ VARIANTS = {
 Open = Callable[..., Visit]
 
 
+@functools.cache
 def parse(path: Path) -> BeautifulSoup:
     """Read a built page."""
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
@@ -53,6 +55,7 @@ def test_the_pages_are_those_of_the_table_of_contents(site: Path) -> None:
 def test_links_and_assets_resolve(site: Path, name: str) -> None:
     missing = []
     page = parse(site / name)
+    names = functools.cache(lambda path: {e.get(key) for e in parse(path).find_all(True) for key in ("id", "name")})
     for tag, attribute in (("a", "href"), ("link", "href"), ("script", "src"), ("img", "src"), ("use", "href")):
         for element in page.find_all(tag, **{attribute: True}):
             target = urlsplit(str(element[attribute]))
@@ -62,8 +65,7 @@ def test_links_and_assets_resolve(site: Path, name: str) -> None:
             if not path.is_file():
                 missing.append(str(element[attribute]))
             elif target.fragment and path.suffix == ".html":
-                here = parse(path)
-                if not here.find(id=unquote(target.fragment)) and not here.find(attrs={"name": target.fragment}):
+                if unquote(target.fragment) not in names(path):
                     missing.append(str(element[attribute]))
     assert not missing
 
@@ -301,7 +303,7 @@ def test_every_stop_of_every_control_is_the_librarys(visit: Open, served: str) -
           const root = document.querySelector('.mnv3-widget[data-widget="explorer"]');
           const control = (name) => root.querySelector(`[data-control="${name}"]`);
           const number = (name) => Number(root.querySelector(`[data-exact="${name}"]`).textContent.replace(/\\D/g, ""));
-          const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+          const frame = () => new Promise((done) => requestAnimationFrame(done)); // after the explorer's own
           const set = (name, value) => {
             const input = control(name);
             if (input.type === "checkbox") input.checked = value;

@@ -1,7 +1,7 @@
 // What scrolls sideways must be reachable by keyboard: give it a tab stop and a name, while it scrolls.
 (() => {
   const KINDS = [
-    [".bd-article div.math", "Equation"],
+    [".bd-article mjx-container[display]", "Equation"],
     [".bd-article pre", "Code"],
     [".bd-article .pst-scrollable-table-container", "Table"],
     [".bd-article .cell_output > .output", "Output"],
