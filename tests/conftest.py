@@ -139,7 +139,14 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say it loudly when the built book was not looked at."""
+    """Say how long the chapters are, and say it loudly when the built book was not looked at."""
+    reports = [report for group in terminalreporter.stats.values() for report in group]
+    properties = [item for report in reports for item in getattr(report, "user_properties", [])]
+    chapters = sorted({str(text) for name, text in properties if name == "chapter"})
+    if chapters:
+        terminalreporter.section("chapters")
+        for line in chapters:
+            terminalreporter.line(line)
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(report.longrepr)]
     if skipped:
         terminalreporter.section("NOT TESTED IN A BROWSER", sep="!", red=True, bold=True)

@@ -1,0 +1,497 @@
+"""The chapters as files: they run as committed, and keep the form that CONTRIBUTING.md describes.
+
+Each rule is a function that returns what is wrong, and each is itself tested on a small notebook broken in that way.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import importlib.util
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from conftest import ROOT
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+BOOK = ROOT / "book"
+NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+MEDIAN_LINES, MOST_LINES, COLUMNS = 8, 30, 79
+ALT_LENGTH = 30
+IGNORED_SHARE = 0.15
+SECONDS = 60  # for the cells of a chapter, on a machine that does nothing else
+HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def load_tool() -> ModuleType:
+    """Import tools/notebooks.py, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("notebook_tool", ROOT / "tools" / "notebooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tool = load_tool()
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def code_cells(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
+    """Return the code cells with their places."""
+    return [(place, cell) for place, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+
+
+def tags(cell: NotebookNode) -> set[str]:
+    """Return a cell's tags."""
+    return set(cell.metadata.get("tags", []))
+
+
+def prose(notebook: NotebookNode) -> str:
+    """Return all Markdown, one cell after the other."""
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def words(notebook: NotebookNode) -> int:
+    """Count the words of the prose without directives, equations and addresses."""
+    text = re.sub(r"\$\$[^$]*\$\$|\$[^$\n]*\$", " ", prose(notebook))
+    text = re.sub(r"^[`:]{3,}.*$|^:[\w-]+:.*$", " ", text, flags=re.M)
+    text = re.sub(r"\]\([^)]*\)|\{[\w:]+\}`[^`]*`", " ", text)
+    return len(re.findall(r"[^\W\d_][\w’'-]*", text))
+
+
+def output_texts(cell: NotebookNode) -> Iterator[str]:
+    """Return the texts of a cell's outputs, without pictures."""
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            yield output.text
+        for kind, data in output.get("data", {}).items():
+            if not kind.startswith("image/"):
+                yield data if isinstance(data, str) else json.dumps(data)
+
+
+def html_outputs(notebook: NotebookNode) -> Iterator[tuple[int, BeautifulSoup]]:
+    """Return the HTML outputs with the places of their cells."""
+    for place, cell in code_cells(notebook):
+        for output in cell.outputs:
+            if "text/html" in output.get("data", {}):
+                yield place, BeautifulSoup(output.data["text/html"], "html.parser")
+
+
+# The rules -----------------------------------------------------------------------------------------------------------
+
+
+def not_executed_in_order(notebook: NotebookNode) -> list[str]:
+    """Un-run cells pass nbval with nothing compared."""
+    counts = [cell.execution_count for _, cell in code_cells(notebook)]
+    return [] if counts == list(range(1, len(counts) + 1)) else [f"cells ran in the order {counts}"]
+
+
+def errors(notebook: NotebookNode) -> list[str]:
+    """No cell raises, unless it says so, and none writes to stderr."""
+    return list(tool.faults(notebook))
+
+
+def absolute_paths(notebook: NotebookNode) -> list[str]:
+    """What a reader sees must not depend on where the author works."""
+    own = [str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix]
+    pattern = "|".join(rf"{re.escape(path)}(?![\w-])" for path in own if len(path) > 1)
+    pattern += r"|(?<![\w.:/<-])/(?:home|root|Users|tmp|opt|mnt|var|usr|private)/\w|\b[A-Z]:\\\w"
+    return [
+        f"cell {place}: {match.group()}"
+        for place, cell in enumerate(notebook.cells)
+        for text in [cell.source, *(output_texts(cell) if cell.cell_type == "code" else ())]
+        for match in re.finditer(pattern, text)
+    ]
+
+
+def pictures_without_words(notebook: NotebookNode) -> list[str]:
+    """Every picture says in words what there is to see."""
+    found = []
+    for place, cell in code_cells(notebook):
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})) and len(alt) < ALT_LENGTH:
+            found.append(f"cell {place}: metadata mystnb.image.alt is {alt!r}")
+    for place, page in html_outputs(notebook):
+        if "remove-output" in tags(notebook.cells[place]):
+            continue
+        for drawing in page.find_all("svg"):
+            title = drawing.find("title")
+            alt = str(drawing.get("aria-label") or (title.get_text() if title else ""))
+            if drawing.get("aria-hidden") != "true" and (drawing.get("role") != "img" or len(alt) < ALT_LENGTH):
+                found.append(f"cell {place}: svg with role {drawing.get('role')!r} and words {alt!r}")
+        found += [f"cell {place}: {i}" for i in page.find_all("img") if len(str(i.get("alt", ""))) < ALT_LENGTH]
+    text = prose(notebook)
+    found += [f"image without alt text: {m}" for m in re.findall(r"!\[\s*\]\([^)]*\)", text)]
+    found += [f"image without alt text: {m}" for m in re.findall(r"<img(?![^>]*\balt=[\"'][^\"']{5,})[^>]*>", text)]
+    for block in re.findall(r"^[`:]{3,}\{(?:image|figure)\}.*?^[`:]{3,}", text, flags=re.S | re.M):
+        if not re.search(r"^:alt: \S.{4,}", block, flags=re.M):
+            found.append(f"image without alt text: {block.splitlines()[0]}")
+    return found
+
+
+def long_cells(notebook: NotebookNode) -> list[str]:
+    """One idea in each cell, readable on a phone."""
+    found = []
+    for place, cell in code_cells(notebook):
+        lines = cell.source.split("\n")
+        if len(lines) > MOST_LINES:
+            found.append(f"cell {place} has {len(lines)} lines")
+        found += [f"cell {place}: {len(line)} columns: {line}" for line in lines if len(line) > COLUMNS]
+    visible = [cell.source.split("\n") for _, cell in code_cells(notebook) if not HIDDEN & tags(cell)]
+    shown = [sum(bool(line.strip()) for line in lines) for lines in visible]
+    if shown and statistics.median(shown) > MEDIAN_LINES:
+        found.append(f"the median cell has {statistics.median(shown)} lines")
+    return found
+
+
+def unsolved_exercises(notebook: NotebookNode) -> list[str]:
+    """Every exercise has a collapsed solution with at least one executed cell; four make a ladder."""
+    text = prose(notebook)
+    asked = re.findall(r"\{exercise(?:-start)?\}[^\n]*\n(?::[^\n]*\n)*?:label: (\S+)", text)
+    found = [] if len(asked) >= 4 else [f"{len(asked)} exercises; a chapter has four or more"]
+    if len(asked) != len(re.findall(r"\{exercise(?:-start)?\}", text)):
+        found.append("an exercise has no :label:")
+    solved: dict[str, int] = {}
+    inside: str | None = None
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            if inside is not None and cell.execution_count:
+                solved[inside] += 1
+            continue
+        for start, label, options in re.findall(r"\{solution(-start|-end)\}[ ]?(\S*)\n?((?::[^\n]*\n?)*)", cell.source):
+            inside = label if start == "-start" else None
+            if inside is not None:
+                solved[inside] = 0
+                if "dropdown" not in options:
+                    found.append(f"the solution of {label} is not collapsed: give it `:class: dropdown`")
+    found += [f"exercise {label} has no executed solution" for label in asked if not solved.get(label)]
+    found += [f"a solution of {label}, which is no exercise" for label in solved if label not in asked]
+    return found
+
+
+def ignored_outputs(notebook: NotebookNode) -> list[str]:
+    """Few cells escape nbval, and those by a tag that readers do not see."""
+    cells = code_cells(notebook)
+    ignored = [place for place, cell in cells if "nbval-ignore-output" in tags(cell)]
+    found = [f"cell {place}: use tags, not comments" for place, cell in cells if re.search(r"#\s*NBVAL", cell.source)]
+    found += [f"cell {place} is skipped by nbval" for place, cell in cells if "nbval-skip" in tags(cell)]
+    if len(ignored) > IGNORED_SHARE * len(cells):
+        found.append(f"the outputs of {len(ignored)} of {len(cells)} cells are ignored: {ignored}")
+    return found
+
+
+def missing_aims(notebook: NotebookNode) -> list[str]:
+    """A chapter opens with three to six things that the reader will be able to do."""
+    block = re.search(r"^(`{3,}|:{3,})\{admonition\} You will be able to\n(.*?)^\1", prose(notebook), flags=re.S | re.M)
+    if block is None:
+        return ["no admonition 'You will be able to'"]
+    aims = re.findall(r"^[-*] (.*)", block.group(2), flags=re.M)
+    found = [] if 3 <= len(aims) <= 6 else [f"{len(aims)} aims instead of 3 to 6"]
+    return found + [f"does not start with a verb in bold: {aim}" for aim in aims if not re.match(r"\*\*[a-z]", aim)]
+
+
+def poor_citations(notebook: NotebookNode) -> list[str]:
+    """A chapter cites three or more works, all in the bibliography."""
+    keys = re.findall(r"^@\w+\{([^,\s]+)", (BOOK / "references.bib").read_text(encoding="utf-8"), flags=re.M)
+    roles = re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", prose(notebook))
+    cited = {key.strip() for role in roles for key in role.split(",")}
+    found = [f"{key} is not in references.bib" for key in sorted(cited - set(keys))]
+    return found if len(cited) >= 3 else [*found, f"cites only {sorted(cited)}"]
+
+
+def not_tidy(notebook: NotebookNode) -> list[str]:
+    """Notebooks are stored in one form (tools/notebooks.py)."""
+    before = tool.dump(notebook)
+    after = tool.dump(tool.tidy(nbformat.reads(before, as_version=4)))
+    return [] if before == after else ["not in the stored form: run `python tools/notebooks.py --tidy`"]
+
+
+def broken_widgets(notebook: NotebookNode) -> list[str]:
+    """Widgets carry their state in their HTML, not in models that need a kernel."""
+    found = ["metadata.widgets is stored"] if "widgets" in notebook.metadata else []
+    for place, cell in code_cells(notebook):
+        if any(VIEW in output.get("data", {}) for output in cell.outputs):
+            found.append(f"cell {place} stores the view of a live widget")
+    for place, page in html_outputs(notebook):
+        for widget in page.select(".mnv3-widget"):
+            try:
+                state = json.loads(str(widget.get("data-state", "")))
+            except json.JSONDecodeError as error:
+                found.append(f"cell {place}: data-state is not JSON: {error}")
+                continue
+            if not isinstance(state, dict) or not widget.get("data-widget") or not widget.find("table"):
+                found.append(
+                    f"cell {place}: a widget needs data-widget, a state and a table for readers without scripts"
+                )
+    return found
+
+
+def silenced_by_semicolon(notebook: NotebookNode) -> list[str]:
+    """A trailing semicolon silences a front end, but not nbval: write `_ = …`."""
+    return [f"cell {place} ends in `;`" for place, cell in code_cells(notebook) if cell.source.rstrip().endswith(";")]
+
+
+def without_parity(notebook: NotebookNode) -> list[str]:
+    """Three or more cells assert something; a claim that nothing checks is an opinion."""
+
+    def asserts(source: str) -> bool:
+        try:
+            tree = ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M))
+        except SyntaxError:
+            return False
+        return any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+
+    number = sum(asserts(cell.source) for _, cell in code_cells(notebook))
+    return [] if number >= 3 else [f"{number} cells with an assert; a chapter has three or more"]
+
+
+Rule = Callable[[NotebookNode], list[str]]
+RULES: list[Rule] = [
+    not_executed_in_order,
+    errors,
+    absolute_paths,
+    pictures_without_words,
+    long_cells,
+    unsolved_exercises,
+    ignored_outputs,
+    missing_aims,
+    poor_citations,
+    not_tidy,
+    broken_widgets,
+    silenced_by_semicolon,
+    without_parity,
+]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_chapter_keeps_the_rules(path: Path, rule: Rule) -> None:
+    assert rule(nbformat.read(path, as_version=4)) == []
+
+
+def test_there_are_chapters_and_all_are_in_the_table_of_contents() -> None:
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    assert NOTEBOOKS
+    assert [path.stem for path in NOTEBOOKS] == sorted(re.findall(r"file: (\d\d_\w+)", toc))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_file_is_what_the_tool_writes(path: Path) -> None:
+    assert tool.is_tidy(path)
+
+
+# The rules on a notebook broken in one way ---------------------------------------------------------------------------
+
+
+def good() -> NotebookNode:
+    """Return a small notebook that keeps every rule."""
+    ladder = [
+        (
+            f"```{{exercise}}\n:label: ex-{step}\n```\n\n```{{solution-start}} ex-{step}\n:class: dropdown\n```",
+            "assert 1 + 1 == 2",
+            "```{solution-end}\n```",
+        )
+        for step in ("recall", "compute", "modify", "extend")
+    ]
+    state = html.escape(json.dumps({"width_mult": 1.0}))
+    widget = f'<div class="mnv3-widget" data-widget="explorer" data-state="{state}"><table></table></div>'
+    drawing = '<svg role="img" aria-label="A line that rises from the left to the right."></svg>'
+    cells = [
+        new_markdown_cell(
+            "# A chapter\n\n"
+            "```{admonition} You will be able to\n- **count** layers\n- **draw** them\n- **doubt** it\n```\n\n"
+            "See {cite:p}`howard2019searching,sandler2018mobilenetv2` and {cite:t}`hu2018squeeze`. ![a net](net.svg)"
+        ),
+        new_code_cell("print('one')", outputs=[new_output("stream", name="stdout", text="one\n")]),
+        new_code_cell(
+            "plot()",
+            metadata={"mystnb": {"image": {"alt": "A curve that rises faster and faster to the right."}}},
+            outputs=[new_output("display_data", {"image/png": "AAAA", "text/plain": "<Figure>"})],
+        ),
+        new_code_cell("Explorer()", outputs=[new_output("execute_result", {"text/html": widget}, execution_count=3)]),
+        new_code_cell("draw()", outputs=[new_output("execute_result", {"text/html": drawing}, execution_count=4)]),
+    ]
+    for before, code, after in ladder:
+        cells += [new_markdown_cell(before), new_code_cell(code), new_markdown_cell(after)]
+    notebook = new_notebook(cells=cells)
+    for count, (_, cell) in enumerate(code_cells(notebook), start=1):
+        cell.execution_count = count
+    return tool.tidy(notebook)
+
+
+def replace(notebook: NotebookNode, old: str, new: str) -> None:
+    """Replace a text wherever it stands in the sources and HTML outputs; it has to stand somewhere."""
+    before = json.dumps(notebook)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace(old, new)
+        for output in cell.get("outputs", []):
+            if "text/html" in output.get("data", {}):
+                output.data["text/html"] = output.data["text/html"].replace(old, new)
+    assert json.dumps(notebook) != before
+
+
+def code(notebook: NotebookNode, number: int) -> NotebookNode:
+    """Return the code cell of this number, from 0."""
+    return code_cells(notebook)[number][1]
+
+
+BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
+    "a cell that did not run": (not_executed_in_order, lambda n: code(n, 1).update(execution_count=None)),
+    "a cell run twice": (not_executed_in_order, lambda n: code(n, 1).update(execution_count=9)),
+    "a cell that raised": (errors, lambda n: code(n, 0).update(outputs=[new_output("error", ename="E", evalue="")])),
+    "a cell that warned": (errors, lambda n: code(n, 0).outputs[0].update(name="stderr")),
+    "the author's home in an output": (absolute_paths, lambda n: code(n, 0).outputs[0].update(text="/home/me/x.py\n")),
+    "the repository's place in a cell": (absolute_paths, lambda n: code(n, 0).update(source=f"open('{ROOT}/x')")),
+    "a figure without words": (pictures_without_words, lambda n: code(n, 1).metadata.pop("mystnb")),
+    "a figure with one word": (pictures_without_words, lambda n: code(n, 1).metadata.mystnb.image.update(alt="Plot")),
+    "a drawing without words": (pictures_without_words, lambda n: replace(n, "aria-label", "data-label")),
+    "a drawing without a role": (pictures_without_words, lambda n: replace(n, 'role="img" ', "")),
+    "a Markdown image without words": (pictures_without_words, lambda n: replace(n, "![a net]", "![]")),
+    "an image directive without words": (
+        pictures_without_words,
+        lambda n: replace(n, "# A chapter", "# A chapter\n\n```{image} net.svg\n:width: 50%\n```\n"),
+    ),
+    "an HTML image without words": (pictures_without_words, lambda n: replace(n, "# A", '<img src="net.svg">\n\n# A')),
+    "a cell of 31 lines": (long_cells, lambda n: code(n, 0).update(source="\n".join(["x = 1"] * 31))),
+    "a line of 80 columns": (long_cells, lambda n: code(n, 0).update(source="x" * 80)),
+    "long cells throughout": (long_cells, lambda n: [c.update(source="x\n" * 8 + "x") for _, c in code_cells(n)]),
+    "an exercise without a solution": (unsolved_exercises, lambda n: replace(n, "start} ex-modify", "start} ex-other")),
+    "a solution that did not run": (unsolved_exercises, lambda n: code(n, 5).update(execution_count=None)),
+    "a solution in plain sight": (unsolved_exercises, lambda n: replace(n, ":class: dropdown\n", "")),
+    "an exercise without a label": (unsolved_exercises, lambda n: replace(n, ":label: ex-recall\n", "")),
+    "three exercises": (unsolved_exercises, lambda n: n.cells.__delitem__(slice(-3, None))),
+    "outputs ignored at will": (
+        ignored_outputs,
+        lambda n: [code(n, number).metadata.update(tags=["nbval-ignore-output"]) for number in (0, 1)],
+    ),
+    "a visible nbval comment": (ignored_outputs, lambda n: code(n, 0).update(source="# NBVAL_IGNORE_OUTPUT\nx")),
+    "a cell that nbval skips": (ignored_outputs, lambda n: code(n, 0).metadata.update(tags=["nbval-skip"])),
+    "no aims": (missing_aims, lambda n: replace(n, "You will be able to", "Aims")),
+    "two aims": (missing_aims, lambda n: replace(n, "- **doubt** it\n", "")),
+    "an aim without a verb": (missing_aims, lambda n: replace(n, "- **count** layers", "- layers")),
+    "two citations": (poor_citations, lambda n: replace(n, "{cite:t}`hu2018squeeze`", "nothing")),
+    "an unknown citation": (poor_citations, lambda n: replace(n, "hu2018squeeze", "nobody1999")),
+    "the time of execution": (not_tidy, lambda n: code(n, 0).metadata.update(execution={"iopub.execute_input": "now"})),
+    "the exact Python": (not_tidy, lambda n: n.metadata.language_info.update(version="3.11.7")),
+    "a random cell id": (not_tidy, lambda n: n.cells[0].update(id="8f0c2b1a")),
+    "a stream in pieces": (not_tidy, lambda n: code(n, 0).outputs.append(code(n, 0).outputs[0])),
+    "stored widget models": (broken_widgets, lambda n: n.metadata.update(widgets={})),
+    "a live widget": (broken_widgets, lambda n: code(n, 2).outputs[0].data.update({VIEW: {"model_id": "0"}})),
+    "a widget state cut short": (broken_widgets, lambda n: replace(n, "1.0}", "1.0")),
+    "a widget without a table": (broken_widgets, lambda n: replace(n, "<table></table>", "")),
+    "a semicolon": (silenced_by_semicolon, lambda n: code(n, 1).update(source="plot();")),
+    "no assert": (without_parity, lambda n: replace(n, "assert 1 + 1 == 2", "1 + 1  # assert")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_a_good_notebook_passes(rule: Rule) -> None:
+    assert rule(good()) == []
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_notebook_is_caught(name: str) -> None:
+    rule, damage = BROKEN[name]
+    notebook = good()
+    damage(notebook)
+    assert rule(notebook) != []
+
+
+def test_every_rule_is_tested() -> None:
+    assert {rule for rule, _ in BROKEN.values()} == set(RULES)
+
+
+def test_tidying_twice_changes_nothing() -> None:
+    once = tool.dump(good())
+    assert tool.dump(tool.tidy(nbformat.reads(once, as_version=4))) == once
+
+
+# Running -------------------------------------------------------------------------------------------------------------
+
+
+def validate(path: Path, folder: Path) -> tuple[str, int]:
+    """Run a copy of a notebook under nbval in a folder of its own; return what pytest said and its exit status."""
+    copy = shutil.copy(path, folder)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [
+        sys.executable,
+        *("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=short", f"--rootdir={folder}"),
+        *("--nbval", "--nbval-current-env", "--nbval-cell-timeout=180"),
+        f"--nbval-sanitize-with={ROOT / 'sanitize.cfg'}",
+        str(copy),
+    ]
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    return run.stdout + run.stderr, run.returncode
+
+
+def verdict(path: Path, said: str, status: int) -> None:
+    """Accept nothing but every cell passed: an xfail or xpass is a cell after one that ran out of time."""
+    cells = len(code_cells(nbformat.read(path, as_version=4)))
+    assert status == 0, said
+    assert re.search(rf"^{cells} passed( in [^,]*)?$", said, flags=re.M), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_chapter_runs_alone_and_prints_what_it_printed(
+    path: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    start = time.perf_counter()
+    said, status = validate(path, tmp_path)
+    seconds = time.perf_counter() - start
+    notebook = nbformat.read(path, as_version=4)
+    record_property("chapter", f"{path.stem}: {words(notebook):,} words, runs in {seconds:.0f} s")
+    verdict(path, said, status)
+    assert seconds <= 2 * SECONDS  # tests share the machine
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["print('two')", "print('one'); import warnings; warnings.warn('no')", "1 / 0"])
+def test_nbval_catches_a_changed_cell(tmp_path: Path, source: str) -> None:
+    cell = new_code_cell("print('one')", outputs=[new_output("stream", name="stdout", text="one\n")], execution_count=1)
+    notebook = tool.tidy(new_notebook(cells=[cell]))
+    path = tmp_path / "changed.ipynb"
+    for text, passes in (("print('one')", True), (source, False)):
+        notebook.cells[0].source = text
+        path.write_text(tool.dump(notebook), encoding="utf-8")
+        folder = tmp_path / str(passes)
+        folder.mkdir()
+        said, status = validate(path, folder)
+        if passes:
+            verdict(path, said, status)
+        else:
+            with pytest.raises(AssertionError):
+                verdict(path, said, status)
+
+
+@pytest.mark.slow
+def test_the_tool_runs_a_notebook_and_refuses_a_faulty_one(tmp_path: Path) -> None:
+    path = tmp_path / "new.ipynb"
+    path.write_text(tool.dump(new_notebook(cells=[new_code_cell("1 + 1")])), encoding="utf-8")
+    assert tool.main([str(path)]) == 0
+    assert tool.is_tidy(path)
+    assert nbformat.read(path, as_version=4).cells[0].outputs[0].data["text/plain"] == "2"
+    for source in ("1 / 0", "import sys; print('no', file=sys.stderr)"):
+        before = tool.dump(tool.tidy(new_notebook(cells=[new_code_cell(source)])))
+        path.write_text(before, encoding="utf-8")
+        assert tool.main([str(path)]) == 1
+        assert path.read_text(encoding="utf-8") == before
