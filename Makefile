@@ -55,13 +55,13 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 test: book ## run every test: library, notebooks, and the built book in a browser
 	@start=$$SECONDS
 	$(call say,'Running every test')
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(call took)
 
 quick: $(STAMP) ## run the tests that need neither the built book nor much time
 	@start=$$SECONDS
 	$(call say,'Running the quick tests')
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m 'not slow and not browser'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not browser'
 	$(call took)
 
 notebooks: $(STAMP) ## run every notebook in place and tidy what it stores
