@@ -44,7 +44,7 @@ book: $(STAMP) ## build the book into _build/html (EXECUTE=1 runs every notebook
 	@start=$$SECONDS
 	$(call say,'Building the book$(if $(EXECUTE), and running every notebook)')
 	rm -rf _build/html
-	EXECUTE='$(EXECUTE)' $(BIN)/python -c 'from jupyter_book.cli.main import main; main()' build book --config _config.yml --toc '$(CURDIR)/_toc.yml' --path-output . --all -W --keep-going -n -q
+	EXECUTE='$(EXECUTE)' $(BIN)/python -c 'from jupyter_book.cli.main import main; main()' build book --config _config.yml --toc '$(CURDIR)/_toc.yml' --path-output . --all -W --keep-going -n -q > /dev/null
 	$(call took)
 	printf '    Open _build/html/index.html\n'
 
