@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 EXECUTE ?=
+LAB ?=
 
 # Recipes run in the Makefile's folder; everything is relative to it, so that its path may contain spaces.
 VENV := .venv
@@ -48,9 +49,9 @@ book: $(STAMP) ## build the book into _build/html (EXECUTE=1 runs every notebook
 	$(call took)
 	printf '    Open _build/html/index.html\n'
 
-lab: $(STAMP) ## open the notebooks in JupyterLab
+lab: $(STAMP) ## open the notebooks in JupyterLab (LAB='--no-browser' passes it options)
 	@$(call say,'Opening JupyterLab on book/ (stop it with Ctrl-C)')
-	exec $(BIN)/python -m jupyterlab book
+	exec $(BIN)/python -m jupyterlab $(LAB) book
 
 test: book ## run every test: library, notebooks, and the built book in a browser
 	@start=$$SECONDS

@@ -139,13 +139,13 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how long the chapters are, and say it loudly when the built book was not looked at."""
+    """Say what was measured, and say it loudly when the built book was not looked at."""
     reports = [report for group in terminalreporter.stats.values() for report in group]
     properties = [item for report in reports for item in getattr(report, "user_properties", [])]
-    chapters = sorted({str(text) for name, text in properties if name == "chapter"})
-    if chapters:
-        terminalreporter.section("chapters")
-        for line in chapters:
+    lines = sorted({str(text) for name, text in properties if name == "measured"})
+    if lines:
+        terminalreporter.section("measured")
+        for line in lines:
             terminalreporter.line(line)
     skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(report.longrepr)]
     if skipped:

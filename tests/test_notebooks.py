@@ -459,7 +459,7 @@ def test_a_chapter_runs_alone_and_prints_what_it_printed(
     said, status = validate(path, tmp_path)
     seconds = time.perf_counter() - start
     notebook = nbformat.read(path, as_version=4)
-    record_property("chapter", f"{path.stem}: {words(notebook):,} words, runs in {seconds:.0f} s")
+    record_property("measured", f"{path.stem}: {words(notebook):,} words, runs in {seconds:.0f} s")
     verdict(path, said, status)
     assert seconds <= 2 * SECONDS  # tests share the machine
 

@@ -121,11 +121,11 @@ def test_a_page_opens_cleanly(visit: Open, served: str, site: Path, name: str, o
     assert seen.page.locator("mjx-merror, .MathJax_Error").count() == 0
 
 
-def test_the_first_page_is_light(visit: Open, served: str) -> None:
+def test_the_first_page_is_light(visit: Open, served: str, record_property: Callable[[str, object], None]) -> None:
     seen = visit(f"{served}/index.html")
     seen.page.wait_for_load_state("networkidle")
     total = sum(seen.transferred.values())
-    print(f"first page: {total:,} bytes in {len(seen.transferred)} requests")
+    record_property("measured", f"first page: {total:,} bytes, uncompressed, in {len(seen.transferred)} requests")
     assert len(seen.transferred) > 5
     assert total <= FIRST_PAGE_BYTES, sorted(seen.transferred.items(), key=lambda item: -item[1])[:8]
 
