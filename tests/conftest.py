@@ -52,6 +52,13 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """A server that is silent when a browser hangs up."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     """Return the folder of the built book."""
@@ -64,7 +71,7 @@ def site() -> Path:
 def served(site: Path) -> Iterator[str]:
     """Serve the built book on a free port of this machine and return its address."""
     handler = functools.partial(Quiet, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Server(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
@@ -121,13 +128,17 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
         page.on("request", lambda request: None if is_local(request.url) else seen.outside.append(request.url))
         page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        page.on("requestfailed", lambda request: seen.errors.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: note_failure(seen, request))
         page.on("requestfinished", lambda request: measure(seen, request))
         page.goto(address, wait_until="load")
         # Equations are drawn after the page has loaded.
         page.evaluate("async () => { if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise }")
         page.evaluate("document.fonts.ready.then(() => null)")
         return seen
+
+    def note_failure(seen: Visit, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the browser's own, when the page is left before all has arrived
+            seen.errors.append(f"failed: {request.url}: {request.failure}")
 
     def measure(seen: Visit, request: Any) -> None:
         if request.url.startswith("http"):
