@@ -34,6 +34,9 @@ SUITE = (
     "test_properties.py::test_any_rows_are_what_the_paper_describes",
     "test_properties.py::test_any_table_is_what_torchvision_builds",
     "test_cost.py::test_layers_equal_the_modules_they_name",
+    "test_cost.py::test_receptive_field_is_what_the_gradient_reaches",
+    "test_cost.py::test_peak_activations",
+    "test_network.py::test_taps_give_the_last_map_of_each_resolution",
 )
 
 
@@ -113,6 +116,14 @@ MISTAKES = [
     Mistake("depthwise counted as a full convolution", "cost.py",
             "weights = out * (channels // groups) * kernel", "weights = out * channels * kernel"),
     Mistake("batch norm's parameters not counted", "cost.py", "weights + 2 * out, ", "weights, "),
+    Mistake("biases not counted", "cost.py", "weights + out, weights)", "weights, weights)"),
+    Mistake("map sides rounded down", "cost.py", "-(-height // stride), -(-width // stride)",
+            "height // stride, width // stride"),
+    Mistake("receptive field without dilation", "cost.py", "(kernel - 1) * dilation * self.output_stride",
+            "(kernel - 1) * self.output_stride"),
+    Mistake("memory of the shortcut forgotten", "cost.py", "(0 if first else self.shortcut)", "0"),
+    Mistake("taps one layer late", "network.py", "            if index in self.indices:\n",
+            "            if index - 1 in self.indices:\n"),
 ]  # fmt: skip
 QUICK = ("sigmoid as the gate", "nearest multiple of 8 without the 90 % rule")
 RUNNER = {"OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -268,7 +268,8 @@ EXPORT = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::Futur
 
 
 @EXPORT
-@pytest.mark.parametrize("variant", [pytest.param("large", marks=pytest.mark.slow), "small"])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", NETWORKS)
 def test_export_with_dynamic_batch_height_and_width(variant: str) -> None:
     network = calibrated(variant)
     dim = torch.export.Dim
