@@ -22,14 +22,14 @@ LARGEST = 1_000_000
 
 
 def tracked() -> list[Path]:
-    """Return the files that git knows, or all but the ignored ones where there is no git."""
-    listing = subprocess.run(
-        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+    """Return the files that git knows or would add; in a copy without git, all that are not built or hidden."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    if (ROOT / ".git").exists():
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [ROOT / name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+    skipped = re.compile(r"\.(?!ci$)|_build$|build$|__pycache__$|.*\.egg-info$")
+    files = (path for path in ROOT.rglob("*") if path.is_file())
+    return [path for path in files if not any(map(skipped.match, path.relative_to(ROOT).parts))]
 
 
 def run(*command: str, cwd: Path = ROOT, **environment: str) -> str:
