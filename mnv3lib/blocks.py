@@ -15,7 +15,7 @@ from mnv3lib.config import ACTIVATIONS, Activation, InvertedResidualConfig, make
 
 __all__ = ["ConvNormActivation", "InvertedResidual", "SqueezeExcitation", "activation_layer", "norm_layer"]
 
-#: Batch norm as the authors set it: decay 0.99 of the running statistics is PyTorch's momentum 0.01 (paper, 6.1.1).
+#: A decay of 0.99 of the running statistics (paper, 6.1.1) is PyTorch's momentum 0.01; ε is TF-slim's.
 norm_layer = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01)
 
 

@@ -163,7 +163,7 @@ SMALL = _table(
 
 
 def minimalistic(rows: Iterable[InvertedResidualConfig]) -> tuple[InvertedResidualConfig, ...]:
-    """The same widths and strides with nothing an old accelerator dislikes: 3×3 kernels, ReLU, no SE (TF-slim)."""
+    """The same widths and strides without what some accelerators dislike: 3×3 kernels, ReLU, no SE (TF-slim)."""
     return tuple(replace(row, kernel=3, use_se=False, activation="RE") for row in rows)
 
 
@@ -235,10 +235,13 @@ class MobileNetV3Config:
             rows: the table at width 1, as printed.
             last_channel: width of the classifier's hidden layer at width 1.
             width_mult: factor on every width, above 0.
-            reduced_tail: halve the last stage and the classifier's hidden layer, as for detection (paper, 6.3).
+            reduced_tail: halve the last stage, as for detection (paper, 6.3), and the classifier's hidden layer
+                (torchvision).
             dilated: keep the last stage at the resolution before it, as for segmentation (paper, 6.4).
-            rounding: ``"torchvision"`` scales each printed width on its own; ``"paper"`` (TF-slim, Keras, timm)
-                expands the *rounded* input by the printed ratio, and never thins the classifier below width 1.
+            rounding: ``"torchvision"`` scales each printed width on its own; ``"paper"`` expands the *rounded* input by
+                the printed ratio, as TF-slim does, and never thins the classifier's hidden layer below width 1, as
+                TF-slim's fine-grained mode does. Keras and timm are equal to it at widths 0.75 and 1; at other widths
+                they treat the stem (below) or the hidden layer (above 1) differently.
             dilation_policy: ``"torchvision"`` dilates the whole last stage; ``"paper"`` (TF-slim) leaves its
                 first block at rate 1.
             num_classes, in_channels, dropout, activation: as in :class:`MobileNetV3Config`.

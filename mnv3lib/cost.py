@@ -1,9 +1,9 @@
 """What a configuration costs, by formula: shapes, parameters, multiply-adds, activations and receptive field.
 
-Counted are convolutions and linear layers, as the paper's "MAdds" and :mod:`torch.utils.flop_counter` do (one
-multiply-add is two of its FLOPs). Batch norm, activations, pooling and additions are left out of the multiply-adds;
-batch norm's scale and shift are in the parameters, because they are trained. One image, no tensors: a profile takes
-well under a millisecond, and tests hold it equal to the built network, number for number.
+Counted are convolutions and linear layers, as :mod:`torch.utils.flop_counter` does (one multiply-add is two of its
+FLOPs); most of the paper's "MAdds" are reproduced so. Batch norm, activations, pooling and additions are left out of
+the multiply-adds; batch norm's scale and shift are in the parameters, because they are trained. One image, no tensors:
+a profile takes well under a millisecond, and tests hold it equal to the built network, number for number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Layer(NamedTuple):
     """One convolution, pooling or linear layer, with the batch norm that follows it.
 
     Attributes:
-        name: of the module in the network, as in its state dict (a convolution's weight is ``name + ".0.weight"``).
+        name: of the module in the network, as in its state dict (a convolution with batch norm is ``name + ".0"`` and
+            ``name + ".1"`` there).
         kind: its part in the block.
         feature: index into the network's ``features``; one past their end for the classifier.
         input: channels, height, width of what enters.
@@ -80,6 +81,16 @@ class Profile:
     def activations(self) -> int:
         """Numbers in the outputs of all layers, for one image."""
         return sum(layer.activations for layer in self.layers)
+
+    @cached_property
+    def macs_by_feature(self) -> tuple[int, ...]:
+        """Multiply-adds of each group of :attr:`features`."""
+        return tuple(sum(layer.macs for layer in group) for group in self.features)
+
+    @cached_property
+    def parameters_by_feature(self) -> tuple[int, ...]:
+        """Trained numbers of each group of :attr:`features`."""
+        return tuple(sum(layer.parameters for layer in group) for group in self.features)
 
     @property
     def receptive_field(self) -> int:
@@ -167,9 +178,9 @@ class _Walk:
         self._hold(_size(layer.input), layer.activations)
 
     def _hold(self, before: int, after: int) -> None:
-        # A block's first layer reads the very numbers that the shortcut keeps: they are not held twice.
-        first = len(self.layers) < 2 or self.layers[-2].feature != self.feature
-        self.peak = max(self.peak, before + after + (0 if first else self.shortcut))
+        # A block's first layer reads the very numbers that the shortcut keeps, which counts them twice; the projection
+        # at its end never holds fewer, so the peak is right all the same.
+        self.peak = max(self.peak, before + after + self.shortcut)
 
 
 def _size(shape: Shape) -> int:

@@ -175,6 +175,9 @@ def test_layers_equal_the_modules_they_name(described: MobileNetV3Config, resolu
     ], "not in the order they run"
     assert [layer for group in report.features for layer in group] == list(report.layers)
     assert len(report.features) == len(network.features) + 1
+    assert sum(report.macs_by_feature) == report.macs
+    numel = [sum(p.numel() for p in module.parameters()) for module in (*network.features, network.classifier)]
+    assert list(report.parameters_by_feature) == numel
     assert report.activations == sum(layer.activations for layer in report.layers)
 
 

@@ -18,7 +18,7 @@ __all__ = ["WIDTH", "Drawing", "in_style", "new_figure"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-WIDTH = 4.8  # inches; at 96 pixels an inch the 12-point text is still 11 pixels when a phone shrinks the figure
+WIDTH = 4.4  # inches; at 96 pixels an inch the 12-point text is still 11 pixels when a phone shrinks the figure
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 
 _STYLE: Any = {

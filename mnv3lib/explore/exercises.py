@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import isclose
+from numbers import Real
 from typing import Any
 
 __all__ = ["check"]
 
 
-def check(answer: Callable[..., Any], cases: Mapping[Any, Any]) -> bool:
+def check(answer: Callable[..., Any], cases: Mapping[Any, Any], *, then: Callable[[Any], Any] | None = None) -> bool:
     """Try ``answer`` on each case and say how it went; nothing is raised, so that a notebook runs on.
+
+    Numbers may differ by rounding, and a tuple may stand for a list.
 
     Args:
         answer: a function the reader has written.
         cases: arguments (a tuple, or one value) to the expected result.
+        then: applied to what ``answer`` returns before it is compared.
 
     Returns:
         Whether every case came out right.
@@ -24,12 +29,33 @@ def check(answer: Callable[..., Any], cases: Mapping[Any, Any]) -> bool:
         call = f"{answer.__name__}({shown if len(shown) <= 40 else '…'})"
         try:
             result = answer(*values)
+            if result is not None and then is not None:
+                result = then(result)
         except Exception as error:  # whatever a first attempt may raise
             print(f"Not yet: {call} raises {type(error).__name__}: {error}")
             return False
-        if result != expected or type(result) is not type(expected):
-            given = "nothing so far" if result is None or result is Ellipsis else repr(result)
-            print(f"Not yet: {call} gives {given}.")
+        if result is None:
+            print(f"Not yet: {call} gives nothing so far.")
+            return False
+        if not _agree(result, expected):
+            print(f"Not yet: {call} gives {_plain(result)!r}, expected is {expected!r}.")
             return False
     print(f"Correct: {len(cases)} of {len(cases)} cases.")
     return True
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's and torch's scalars as Python's."""
+    return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+
+
+def _agree(result: Any, expected: Any) -> bool:
+    result = _plain(result)
+    if isinstance(expected, bool) or isinstance(result, bool):
+        return result is expected
+    if isinstance(expected, Real):
+        return isinstance(result, Real) and isclose(result, expected, rel_tol=1e-9)
+    if isinstance(expected, Sequence) and not isinstance(expected, str):
+        alike = isinstance(result, Sequence) and not isinstance(result, str) and len(result) == len(expected)
+        return alike and all(map(_agree, result, expected))
+    return bool(result == expected)

@@ -247,6 +247,17 @@ function makeTable() {
   return { details, show };
 }
 
+/** What the words on the controls mean, for those that are shown. */
+function makeHelp(shown) {
+  const words = {
+    reduced_tail: "Reduced tail: the last stage and the classifier's hidden layer at half their width.",
+    dilated: "Dilated: the last stage keeps the size of its map and looks twice as far instead.",
+  };
+  const peak = "Peak activations: the numbers alive at once in inference, four bytes each.";
+  const lines = Object.keys(words).filter((name) => shown.includes(name)).map((name) => words[name]);
+  return make("p", { class: "mnv3x-note" }, [...lines, peak].join(" "));
+}
+
 function pythonCall(state) {
   const options = [];
   if (state.width_mult !== 1) options.push(`width_mult=${state.width_mult}`);
@@ -286,7 +297,8 @@ function render({ model, el }) {
   const call = make("code");
   const spoken = make("p", { class: "mnv3x-spoken", "aria-live": "polite" });
   const python = make("p", { class: "mnv3x-python" }, "In Python: ", call);
-  root.append(totals.list, chart, makeLegend(table), rows.details, python, spoken);
+  const help = makeHelp(model.get("controls"));
+  root.append(totals.list, chart, makeLegend(table), rows.details, help, python, spoken);
   if (controls.group.children.length) root.prepend(controls.group);
 
   let [bars, variant, timer, frame] = [null, null, 0, 0];

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from mnv3lib.config import make_divisible
+from mnv3lib.cost import Profile
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["accuracy_against_macs", "macs_by_feature", "power_law", "rounding_staircase", "stage_maps"]
+__all__ = [
+    "accuracy_against_macs",
+    "macs_by_feature",
+    "parameters_and_macs",
+    "power_law",
+    "rounding_staircase",
+    "stage_maps",
+]
 
 
 @in_style
@@ -51,18 +59,16 @@ def macs_by_feature(networks: Mapping[str, Sequence[int]], *, ceiling: float | N
         ceiling: top of the axis in millions, so that a figure keeps its scale while its reader changes the network.
     """
     longest = max(map(len, networks.values()))
-    labels = ["stem", *map(str, range(1, longest - 2)), "last", "head"]
+    labels = ["stem", *map(str, range(1, longest - 1)), "head"]
     figure, axes = new_figure(height=3.2)
     parts = []
     for (name, macs), style in zip(networks.items(), _STYLES, strict=False):
         millions = [value / 1e6 for value in macs]
         axes.bar([*range(len(macs) - 2), longest - 2, longest - 1], millions, label=name, **style)
         top = max(range(len(macs)), key=macs.__getitem__)
-        place = {0: "the stem", len(macs) - 2: "the last convolution", len(macs) - 1: "the classifier"}
-        parts.append(
-            f"{name} takes {sum(millions):.1f} in all, most ({millions[top]:.1f}) in {place.get(top, f'row {top}')}"
-        )
-    ticks = [0, *range(3, longest - 3, 3), longest - 2]
+        place = _place(top, len(macs))
+        parts.append(f"{name} takes {sum(millions):.1f} in all, most ({millions[top]:.1f}) in {place}")
+    ticks = [0, *range(3, longest - 3, 3), longest - 1]
     axes.set_xticks(ticks, [labels[tick] for tick in ticks])
     axes.set(xlabel="feature (rows count from 1)", ylabel="M multiply-adds", ylim=(0, ceiling))
     axes.legend()
@@ -73,6 +79,30 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": ACCENT, "width": 0.62},
     {"facecolor": "none", "edgecolor": REFERENCE, "linewidth": 1.5, "width": 0.86},
 )
+
+
+@in_style
+def parameters_and_macs(report: Profile) -> Drawing:
+    """Two panels of bars: parameters of each feature above, its multiply-adds below."""
+    figure, axes = new_figure(height=3.8, nrows=2, sharex=True)
+    count = len(report.features)
+    parts = []
+    rows = (("parameters", report.parameters_by_feature), ("multiply-adds", report.macs_by_feature))
+    for frame, (name, values), colour in zip(axes, rows, (COLOURS["vermilion"], ACCENT), strict=True):
+        frame.bar(range(count), [value / 1e6 for value in values], color=colour, width=0.7)
+        frame.set_ylabel(f"M {name}" if name == "parameters" else "M mult.-adds")
+        top = max(range(count), key=values.__getitem__)
+        parts.append(f"most {name}, {values[top] / sum(values):.0%} of them, are in {_place(top, count)}")
+    ticks = [0, *range(3, count - 3, 3), count - 1]
+    axes[1].set_xticks(ticks, ["stem", *map(str, ticks[1:-1]), "head"])
+    axes[1].set_xlabel("feature (rows count from 1)")
+    return Drawing(figure, f"Bars of parameters and of multiply-adds for each feature: {'; '.join(parts)}.")
+
+
+def _place(index: int, count: int) -> str:
+    """A feature in words."""
+    names = {0: "the stem", count - 2: "the last convolution", count - 1: "the classifier"}
+    return names.get(index, f"row {index}")
 
 
 @in_style
@@ -112,12 +142,16 @@ def power_law(
 
 @in_style
 def accuracy_against_macs(points: Mapping[str, Sequence[tuple[float, float]]]) -> Drawing:
-    """Published top-1 accuracy over million multiply-adds, one line a series of (MACs, accuracy)."""
+    """Published top-1 accuracy over million multiply-adds, one line a series of (MACs, accuracy).
+
+    Solid lines with circles and dotted ones with triangles take turns.
+    """
     figure, axes = new_figure(height=3.6)
     colours = (ACCENT, COLOURS["sky"], COLOURS["vermilion"], COLOURS["orange"])
-    for (name, series), colour, marker in zip(points.items(), colours, "o^o^", strict=False):
+    styles = (("o", "-"), ("^", ":")) * 2
+    for (name, series), colour, (marker, line) in zip(points.items(), colours, styles, strict=False):
         macs, accuracy = zip(*sorted(series), strict=True)
-        axes.plot(macs, accuracy, color=colour, marker=marker, markersize=5, label=name)
+        axes.plot(macs, accuracy, color=colour, marker=marker, linestyle=line, markersize=5, label=name)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator([10, 20, 50, 100, 200, 400]))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -127,13 +161,13 @@ def accuracy_against_macs(points: Mapping[str, Sequence[tuple[float, float]]]) -
     parts = []
     for name, series in points.items():
         (low, worst), (high, best) = min(series), max(series)
-        parts.append(f"{name} rises from {worst:.1f} % at {low:g} M to {best:.1f} % at {high:g} M")
+        parts.append(f"{name} rises from {worst:.1f} % at {low:.1f} M to {best:.1f} % at {high:.1f} M")
     return Drawing(figure, f"Published top-1 accuracy over multiply-adds, logarithmic axis: {'; '.join(parts)}.")
 
 
 @in_style
 def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
-    """A photograph and, for each map, the mean strength of its channels at every place.
+    """A photograph and, for each map, the mean absolute value of its channels at every place.
 
     Args:
         photo: (3, H, W), values from 0 to 1.
@@ -143,17 +177,18 @@ def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
     for frame in axes.flat:
         frame.axis("off")
     height, width = photo.shape[1:]
-    axes.flat[0].imshow(photo.permute(1, 2, 0)[::2, ::2], interpolation="nearest")
+    frame = axes.flat[0]
+    frame.imshow(photo.permute(1, 2, 0)[::2, ::2], interpolation="nearest", extent=(0, width, height, 0))
     axes.flat[0].set_title(f"{height}×{width}")
     sizes = []
     for frame, values in zip(axes.flat[1:], maps, strict=False):
         channels, h, w = values.shape
-        frame.imshow(values.abs().mean(0), cmap="cividis", interpolation="nearest")
+        frame.imshow(values.abs().mean(0), cmap="cividis", interpolation="nearest", extent=(0, width, height, 0))
         frame.set_title(f"{h}×{w}")
         sizes.append(f"{h}×{w} with {channels} channels")
     alt = (
-        f"A photograph of {height}×{width} pixels and the mean strength of the channels at each place after every "
-        f"stage: {', '.join(sizes)}. Outlines of the photograph can be made out in the fine maps and dissolve into "
-        "patches in the coarse ones."
+        f"A photograph of {height}×{width} pixels and the mean absolute value of the channels at each place after "
+        f"every stage: {', '.join(sizes)}. Outlines of the photograph can be made out in the fine maps and dissolve "
+        "into patches in the coarse ones."
     )
     return Drawing(figure, alt)

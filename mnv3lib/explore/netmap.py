@@ -27,7 +27,8 @@ class NetworkMap:
 
     Columns stand for the stem, the bottlenecks in order, the last convolution and the classifier. The taller a
     column, the larger its map (logarithmic); the digit in it is the depthwise kernel, a dot above marks
-    squeeze-and-excitation, and a filled column computes with h-swish, a hollow one with ReLU.
+    squeeze-and-excitation, and a filled column computes with h-swish, a pale one with ReLU. Below are the output
+    channels and the side of the map.
 
     Args:
         config: what to draw.
@@ -129,7 +130,7 @@ def _brackets(features: tuple[tuple[Layer, ...], ...], step: float) -> Iterator[
     """Below the columns: runs of equal width, then runs of equal resolution."""
     widths = [feature[-1].output[0] for feature in features[:-1]]
     yield from _runs([str(width) for width in widths], step, y=128)
-    yield from _runs([f"{_side(feature)}²" for feature in features[:-1]], step, y=152)
+    yield from _runs([str(_side(feature)) for feature in features[:-1]], step, y=152)
 
 
 def _runs(labels: list[str], step: float, y: int) -> Iterator[str]:
