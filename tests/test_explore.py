@@ -21,7 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from traitlets import TraitError
 
 from mnv3lib import MobileNetV3, config, cost
-from mnv3lib.explore import Explorer, tables, widget
+from mnv3lib.explore import Explorer, explorer, tables
+from mnv3lib.explore import page as pages
 from mnv3lib.explore.palette import KINDS
 
 TABLE = tables.explorer_table()
@@ -154,7 +155,7 @@ def test_colours_are_the_palettes() -> None:
 
 
 def test_what_a_page_loads_is_small() -> None:
-    table, script, style = json.dumps(TABLE, separators=(",", ":")), widget.static_script(), widget.static_style()
+    table, script, style = json.dumps(TABLE, separators=(",", ":")), pages.static_script(), pages.static_style()
     sizes = {"table": packed(table), "script": packed(script), "style": packed(style), "place": packed(DEFAULT)}
     print(sizes)
     assert sizes["table"] <= 60_000
@@ -267,7 +268,7 @@ def test_the_fallback_is_a_table_of_the_librarys_numbers(options: dict[str, Any]
     assert place is not None
     assert place["class"] == ["mnv3-widget"]
     state = json.loads(html.unescape(str(place["data-state"])))
-    assert set(state) == {*widget.CONTROLS, "controls"}
+    assert set(state) == {*explorer.CONTROLS, "controls"}
     assert {**state, **options} == state
     described = VARIANTS[state["variant"]](width_mult=state["width_mult"], dilated=state["dilated"])
     report = cost.profile(described, state["resolution"])

@@ -12,7 +12,8 @@ import pytest
 from sphinx.application import Sphinx
 from test_explore import DEFAULT
 
-from mnv3lib.explore import Explorer, widget
+from mnv3lib.explore import Explorer
+from mnv3lib.explore import page as pages
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,15 +24,15 @@ ROOT = Path(__file__).parents[1]
 )
 def test_a_module_that_cannot_be_wrapped_is_refused(module: str) -> None:
     with pytest.raises(ValueError, match="export default"):
-        widget._as_function(module)
+        pages._as_function(module)
 
 
 def test_the_script_is_classic_and_asks_for_nothing() -> None:
-    script, style = widget.static_script(), widget.static_style()
+    script, style = pages.static_script(), pages.static_style()
     assert not re.search(r"^\s*(import|export)\b|\bimport\(|\bfetch\(|https?://|sourceMappingURL", script, re.MULTILINE)
     assert not re.search(r"@import|url\(|https?://", style)
-    assert script == widget.static_script()
-    host = (Path(widget.__file__).parent / "host.js").read_text(encoding="utf-8")
+    assert script == pages.static_script()
+    host = (Path(pages.__file__).parent / "host.js").read_text(encoding="utf-8")
     assert len(host) <= 4_000
 
 
@@ -83,4 +84,4 @@ def test_only_pages_with_a_widget_load_the_script(book: Path) -> None:
         assert len(re.findall(r'<link[^>]*href="_static/mnv3-widgets\.css', text)) == expected
         assert "require" not in text
         assert not re.search(r'(src|href)="https?://(?!www\.sphinx|docutils|github)', text)
-    assert (book / "_static" / "mnv3-widgets.js").read_text(encoding="utf-8") == widget.static_script()
+    assert (book / "_static" / "mnv3-widgets.js").read_text(encoding="utf-8") == pages.static_script()

@@ -12,7 +12,8 @@ import pytest
 from test_explore import DEFAULT, VARIANTS, WIDTHS, look_up
 
 from mnv3lib import config, cost
-from mnv3lib.explore import Explorer, widget
+from mnv3lib.explore import Explorer
+from mnv3lib.explore import page as pages
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the script and the style sheet."""
     made = tmp_path_factory.mktemp("page")
-    (made / "widgets.js").write_text(widget.static_script(), encoding="utf-8")
-    (made / "widgets.css").write_text(widget.static_style(), encoding="utf-8")
+    (made / "widgets.js").write_text(pages.static_script(), encoding="utf-8")
+    (made / "widgets.css").write_text(pages.static_style(), encoding="utf-8")
     return made
 
 
@@ -190,7 +191,7 @@ def test_widgets_on_a_page_are_independent_and_show_what_they_are_asked_to(show:
     assert totals(places.nth(1)) == expected_totals(96, "small", width_mult=0.5)
     page.evaluate("window.console.error = () => {}")
     page.evaluate("place => { document.querySelector('main').innerHTML = place }", broken)
-    page.add_script_tag(content=widget.static_script().replace("console.error(error)", "void error"))
+    page.add_script_tag(content=pages.static_script().replace("console.error(error)", "void error"))
     assert page.locator(".mnv3-widget caption").is_visible()
 
 

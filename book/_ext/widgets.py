@@ -22,7 +22,8 @@ from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
 from traitlets import TraitError
 
-from mnv3lib.explore.widget import Explorer, static_script, static_style
+from mnv3lib.explore.explorer import Explorer
+from mnv3lib.explore.page import static_script, static_style
 
 SCRIPT, STYLE = "mnv3-widgets.js", "mnv3-widgets.css"
 MARK = 'class="mnv3-widget'

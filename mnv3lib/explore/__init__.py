@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnv3lib.explore.widget import Explorer
+    from mnv3lib.explore.explorer import Explorer
+    from mnv3lib.explore.flipbook import Flipbook
 
-__all__ = ["Explorer"]
+__all__ = ["Explorer", "Flipbook"]
 
 #: Loaded when first asked for: the map needs no widgets, the widgets no Matplotlib.
-_ROOMS = {"Explorer": "widget"}
+_ROOMS = {"Explorer": "explorer", "Flipbook": "flipbook"}
 
 
 def __getattr__(name: str) -> Any:
