@@ -121,7 +121,7 @@ MISTAKES = [
             "height // stride, width // stride"),
     Mistake("receptive field without dilation", "cost.py", "(kernel - 1) * dilation * self.output_stride",
             "(kernel - 1) * self.output_stride"),
-    Mistake("memory of the shortcut forgotten", "cost.py", "(0 if first else self.shortcut)", "0"),
+    Mistake("memory of the shortcut forgotten", "cost.py", "before + after + self.shortcut)", "before + after)"),
     Mistake("taps one layer late", "network.py", "            if index in self.indices:\n",
             "            if index - 1 in self.indices:\n"),
 ]  # fmt: skip
