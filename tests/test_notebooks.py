@@ -188,6 +188,27 @@ def unsolved_exercises(notebook: NotebookNode) -> list[str]:
     return found
 
 
+def unchecked_exercises(notebook: NotebookNode) -> list[str]:
+    """Two or more exercises check themselves: the empty stub fails its check, the solution passes the same one."""
+    found, verdicts = [], {"stub": 0, "solution": 0}
+    inside = False
+    for place, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            for edge in re.findall(r"\{solution-(start|end)\}", cell.source):
+                inside = edge == "start"
+        elif re.search(r"(?<!import )\bcheck\(", cell.source):
+            kind, word = ("solution", "Correct: ") if inside else ("stub", "Not yet: ")
+            said = "".join(output.get("text", "") for output in cell.outputs)
+            verdicts[kind] += 1
+            if word not in said:
+                found.append(f"cell {place}: the check of the {kind} does not say {word!r}")
+            if inside and "assert check(" not in cell.source:
+                found.append(f"cell {place}: a solution asserts its check")
+    if not verdicts["stub"] == verdicts["solution"] >= 2:
+        found.append(f"{verdicts}: two or more stubs, each with a solution")
+    return found
+
+
 def ignored_outputs(notebook: NotebookNode) -> list[str]:
     """Few cells escape nbval, and those by a tag that readers do not see."""
     cells = code_cells(notebook)
@@ -238,9 +259,10 @@ def broken_widgets(notebook: NotebookNode) -> list[str]:
             except json.JSONDecodeError as error:
                 found.append(f"cell {place}: data-state is not JSON: {error}")
                 continue
-            if not isinstance(state, dict) or not widget.get("data-widget") or not widget.find("table"):
+            fallback = widget.find("table") or widget.find("svg", role="img")
+            if not isinstance(state, dict) or not widget.get("data-widget") or not fallback:
                 found.append(
-                    f"cell {place}: a widget needs data-widget, a state and a table for readers without scripts"
+                    f"cell {place}: a widget needs data-widget, a state and a table or figure for all others"
                 )
     return found
 
@@ -272,6 +294,7 @@ RULES: list[Rule] = [
     pictures_without_words,
     long_cells,
     unsolved_exercises,
+    unchecked_exercises,
     ignored_outputs,
     missing_aims,
     poor_citations,
@@ -332,6 +355,14 @@ def good() -> NotebookNode:
     ]
     for before, code, after in ladder:
         cells += [new_markdown_cell(before), new_code_cell(code), new_markdown_cell(after)]
+    for step in ("compute", "modify"):
+        stub = new_code_cell("_ = check(f, cases)", outputs=[new_output("stream", text="Not yet: f() is empty.\n")])
+        passed = new_code_cell(
+            "assert check(f, cases)", outputs=[new_output("stream", text="Correct: 1 of 1 cases.\n")]
+        )
+        place = next(i for i, cell in enumerate(cells) if f"ex-{step}" in cell.source)
+        question, start = cells[place].source.split("\n\n", 1)
+        cells[place : place + 1] = [new_markdown_cell(question), stub, new_markdown_cell(start), passed]
     notebook = new_notebook(cells=cells)
     for count, (_, cell) in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
@@ -352,6 +383,11 @@ def replace(notebook: NotebookNode, old: str, new: str) -> None:
 def code(notebook: NotebookNode, number: int) -> NotebookNode:
     """Return the code cell of this number, from 0."""
     return code_cells(notebook)[number][1]
+
+
+def checks(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the cells that check an exercise: stub, solution, stub, solution."""
+    return [cell for _, cell in code_cells(notebook) if "check(" in cell.source]
 
 
 BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
@@ -375,9 +411,13 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
     "a line of 80 columns": (long_cells, lambda n: code(n, 0).update(source="x" * 80)),
     "long cells throughout": (long_cells, lambda n: [c.update(source="x\n" * 8 + "x") for _, c in code_cells(n)]),
     "an exercise without a solution": (unsolved_exercises, lambda n: replace(n, "start} ex-modify", "start} ex-other")),
-    "a solution that did not run": (unsolved_exercises, lambda n: code(n, 5).update(execution_count=None)),
+    "a solution that did not run": (unsolved_exercises, lambda n: code(n, 4).update(execution_count=None)),
     "a solution in plain sight": (unsolved_exercises, lambda n: replace(n, ":class: dropdown\n", "")),
     "an exercise without a label": (unsolved_exercises, lambda n: replace(n, ":label: ex-recall\n", "")),
+    "a stub that passes": (unchecked_exercises, lambda n: checks(n)[0].outputs[0].update(text="Correct: 1 of 1")),
+    "a solution that fails": (unchecked_exercises, lambda n: checks(n)[1].outputs[0].update(text="Not yet: f() is 1.")),
+    "a solution that only looks": (unchecked_exercises, lambda n: checks(n)[1].update(source="_ = check(f, cases)")),
+    "one self-checking exercise": (unchecked_exercises, lambda n: [c.update(source="pass") for c in checks(n)[2:]]),
     "three exercises": (unsolved_exercises, lambda n: n.cells.__delitem__(slice(-3, None))),
     "outputs ignored at will": (
         ignored_outputs,

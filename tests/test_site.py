@@ -337,3 +337,38 @@ def test_every_stop_of_every_control_is_the_librarys(visit: Open, served: str) -
     wrong = [(state, got) for state, *got in rows if tuple(got) != expected(state)]
     assert wrong == []
     assert seen.errors == []
+
+
+# Recall questions ----------------------------------------------------------------------------------------------------
+
+QUIZZES = [name for name in CHAPTERS if 'id="recall"' in (SITE / name).read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("name", QUIZZES or ["index.html"])
+def test_recall_questions_answer_back(visit: Open, served: str, name: str) -> None:
+    seen = visit(f"{served}/{name}")
+    boxes = parse(SITE / name).select("#recall > details")
+    lists = seen.page.locator("ul.mnv3-quiz")
+    assert lists.count() == len(boxes) >= 5
+    for question, box in enumerate(boxes):
+        letters = [
+            mark.get_text() for mark in box.select("p strong, p em") if re.fullmatch(r"\([a-z]\)", mark.get_text())
+        ]
+        right = [mark.get_text() for mark in box.select("p strong") if re.fullmatch(r"\([a-z]\)", mark.get_text())]
+        options = lists.nth(question).locator("button")
+        assert len(right) == 1, "exactly one option is right"
+        assert sorted(letters) == sorted(f"({option.get_attribute('data-option')})" for option in options.all())
+        said = seen.page.locator(".mnv3-quiz-said").nth(question)
+        hints = set()
+        for option in options.all():
+            option.focus()
+            seen.page.keyboard.press("Enter")
+            letter = f"({option.get_attribute('data-option')})"
+            verdict = "Right." if letter == right[0] else "No."
+            assert said.inner_text().startswith(f"{letter} {verdict}")
+            assert option.get_attribute("aria-pressed") == "true"
+            hint = said.inner_text().removeprefix(f"{letter} {verdict}").strip()
+            assert hint or verdict == "Right.", "every wrong option has a hint"
+            hints.add((letter, hint))
+        assert len(hints) == options.count() >= 3
+    assert seen.errors == []
