@@ -31,7 +31,7 @@ class ConvNormActivation(nn.Sequential):
     Args:
         in_channels, out_channels: widths.
         kernel_size: odd; the padding keeps the size at stride 1.
-        stride, groups, dilation: as in :class:`torch.nn.Conv2d`.
+        stride, groups, dilation: as in ``torch.nn.Conv2d``.
         activation: ``"HS"``, ``"RE"`` or None for a linear layer.
 
     Shape:

@@ -96,22 +96,22 @@ class InvertedResidualConfig:
 
     @property
     def conv_stride(self) -> int:
-        """The stride the depthwise convolution really takes: 1 where dilation replaces it."""
+        """The stride the depthwise convolution really takes, 1 where dilation replaces it."""
         return 1 if self.dilation > 1 else self.stride
 
     @property
     def use_expansion(self) -> bool:
-        """Whether there is a 1×1 expansion: it is left out when it would not widen anything."""
+        """Whether there is a 1×1 expansion; it is left out where it would not widen anything."""
         return self.expanded_channels != self.input_channels
 
     @property
     def use_shortcut(self) -> bool:
-        """Whether input and output are added: stride 1 *in the table*, and equal widths."""
+        """Whether input and output are added, which takes stride 1 *in the table* and equal widths."""
         return self.stride == 1 and self.input_channels == self.out_channels
 
     @property
     def squeeze_channels(self) -> int:
-        """Width of the squeeze-and-excitation bottleneck: a quarter of the expansion, rounded to 8."""
+        """Width of the squeeze-and-excitation bottleneck, a quarter of the expansion, rounded to a multiple of 8."""
         return make_divisible(max(1, self.expanded_channels // 4))
 
 

@@ -1,6 +1,6 @@
 """What a configuration costs, by formula: shapes, parameters, multiply-adds, activations and receptive field.
 
-Counted are convolutions and linear layers, as :mod:`torch.utils.flop_counter` does (one multiply-add is two of its
+Counted are convolutions and linear layers, as ``torch.utils.flop_counter`` does (one multiply-add is two of its
 FLOPs); most of the paper's "MAdds" are reproduced so. Batch norm, activations, pooling and additions are left out of
 the multiply-adds; batch norm's scale and shift are in the parameters, because they are trained. One image, no tensors:
 a profile takes well under a millisecond, and tests hold it equal to the built network, number for number.
@@ -65,7 +65,7 @@ class Profile:
 
     layers: tuple[Layer, ...]
     peak_activations: int
-    """Most numbers alive at once in inference: input and output of a layer, and what a shortcut keeps."""
+    """Most numbers alive at once in inference, input and output of a layer and what a shortcut keeps."""
 
     @cached_property
     def parameters(self) -> int:

@@ -39,6 +39,7 @@ PAGES = {
         "6.5": "size of .venv in GB, measured when requirements.txt was pinned",
         "20": "reading time in minutes, as the chapters print it",
     },
+    "api.md": {},
     "glossary.md": {},
     "references.md": {},
 }

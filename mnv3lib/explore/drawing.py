@@ -63,7 +63,7 @@ class Drawing:
     which nbval compares whenever the notebook is validated.
 
     Args:
-        figure: made by :func:`new_figure`.
+        figure: made by ``new_figure``.
         alt: composed from the numbers that were plotted.
     """
 
