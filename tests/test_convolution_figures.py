@@ -1,0 +1,116 @@
+"""The figures of the chapter on convolutions: what they draw, what they say, and that both are the cost model's."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+from torch import nn
+
+from mnv3lib import cost
+from mnv3lib.config import large, small
+from mnv3lib.explore.convolution_figures import (
+    connections,
+    grouped_and_separable,
+    intensities,
+    savings,
+    shares,
+)
+
+UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def weights(layer: nn.Conv2d) -> int:
+    return layer.weight.numel()
+
+
+@pytest.mark.parametrize(("kernel", "outputs", "groups", "side"), list(product((1, 3, 5), (8, 512), (1, 8), (14, 56))))
+def test_bars_are_the_weights_of_torchs_layers(kernel: int, outputs: int, groups: int, side: int) -> None:
+    drawn = grouped_and_separable(kernel, outputs, groups, side)
+    one = weights(nn.Conv2d(32, outputs, kernel, groups=groups, bias=False))
+    other = weights(nn.Conv2d(32, 32, kernel, groups=32, bias=False)) + weights(nn.Conv2d(32, outputs, 1, bias=False))
+    page = BeautifulSoup(drawn._repr_html_(), "html.parser")
+    expected = [side**2 * one, side**2 * other, one, other]
+    # An axis starts at 1,000 multiply-adds or 10 parameters and takes 28 units for a power of ten.
+    starts = (1e3, 1e3, 10, 10)
+    widths = [float(str(bar["width"])) for bar in page.find_all("rect")]
+    read = [start * 10 ** (width / 28) for start, width in zip(starts, widths, strict=True)]
+    assert read == pytest.approx(expected, rel=0.01)
+    assert f"is {one / other:.2f}." in drawn.alt
+    assert f"ratio {one / other:.2f}" in page.get_text()
+    assert page.svg is not None
+    assert page.svg["aria-label"] == drawn.alt == repr(drawn)
+    words = drawn.alt.split(": ", 1)[1]
+    counts = [float(n) * UNITS[u] for n, u in re.findall(r"(\d[\d.]*)(?: ([kMG]))?(?= [mp]| and|;)", words)]
+    assert [counts[place] for place in (-4, -3, -2, -1)] == pytest.approx(
+        [expected[i] for i in (0, 2, 1, 3)], rel=0.006
+    )
+
+
+def test_axes_stand_still_and_everything_fits() -> None:
+    still = set()
+    for kernel, outputs, groups, side in product((1, 3, 5), (8, 512), (1, 8), (14, 56)):
+        page = BeautifulSoup(grouped_and_separable(kernel, outputs, groups, side)._repr_html_(), "html.parser")
+        still.add(tuple(str(line["d"]) for line in page.find_all("path")))
+        for bar in page.find_all("rect"):
+            assert 0 < float(str(bar["width"])) < 200  # its count stands to the right, in 330 units
+    assert len(still) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"groups": 3}, "groups must divide 32 inputs and 8 outputs, got 3"),
+        ({"groups": 16}, "groups must divide 32 inputs and 8 outputs, got 16"),
+        ({"groups": 0}, "groups"),
+        ({"kernel": 0}, "kernel"),
+        ({"side": -1}, "side"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        grouped_and_separable(**({"kernel": 3, "outputs": 8, "groups": 1, "side": 7} | changes))
+
+
+def test_cells_are_the_kernels_of_torchs_layers() -> None:
+    drawn = connections(8, groups=4)
+    for frame, (name, groups) in zip(
+        drawn.figure.axes, {"standard": 1, "4 groups": 4, "depthwise": 8}.items(), strict=True
+    ):
+        kernels = nn.Conv2d(8, 8, 3, groups=groups).weight[:, :, 0, 0].numel()
+        assert sum(len(row.get_paths()) for row in frame.collections) == kernels
+        assert f"{name}: {kernels} of 64 kernels" in drawn.alt
+    with pytest.raises(ValueError, match="groups must divide 8"):
+        connections(8, groups=3)
+
+
+def test_eight_to_nine_holds_for_six_rows_of_large_and_none_of_small() -> None:
+    rows = {build.__name__: [(row.kernel, row.out_channels) for row in build().rows] for build in (large, small)}
+    drawn = savings((3, 5), rows)
+    assert "6 of the 15 rows of large lie between 8 and 9; 0 of the 11 rows of small" in drawn.alt
+    for points, build in zip(drawn.figure.axes[0].collections, (large, small), strict=False):
+        layers = cost.profile(build()).layers
+        looks, mixes = ([x for x in layers if x.kind == kind] for kind in ("depthwise", "project"))
+        times = [a.macs * b.output[0] / (a.macs + b.macs) for a, b in zip(looks, mixes, strict=True)]
+        assert [height for _, height in points.get_offsets()] == pytest.approx(times)
+    assert drawn.figure.axes[0].get_ylim() == (0, 25)
+
+
+def test_shares_are_all_of_the_work() -> None:
+    reports = {"Large": cost.profile(large()), "Small": cost.profile(small())}
+    drawn = shares(reports)
+    for network, words in zip(reports, drawn.alt.split("layer. ")[1].split("; "), strict=True):
+        assert words.startswith(network)
+        assert sum(map(float, re.findall(r"([\d.]+) %", words))) == pytest.approx(100, abs=0.3)
+    assert "depthwise 8.5 %" in drawn.alt
+    assert "depthwise 13.2 %" in drawn.alt
+
+
+def test_intensities_are_work_over_traffic() -> None:
+    drawn = intensities({"depthwise": [(900, 200), (1800, 1000)], "expand": [(6400, 100)]})
+    points = [height for group in drawn.figure.axes[0].collections for _, height in group.get_offsets()]
+    assert points == [4.5, 1.8, 64.0]
+    assert drawn.alt.endswith("depthwise from 1.8 to 4.5; expansion 1×1 from 64.0 to 64.0.")
