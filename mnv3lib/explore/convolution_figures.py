@@ -32,8 +32,7 @@ _INPUTS = 32  # channels that enter the convolutions of the flipbook
 def connections(channels: int = 8, groups: int = 2) -> Drawing:
     """Which of ``channels`` inputs each of as many outputs sees, in a standard, grouped and depthwise convolution."""
     _divides(groups, channels, channels)
-    figure, axes = new_figure(height=2.1, ncols=3)
-    parts = []
+    (figure, axes), parts = new_figure(height=2.1, ncols=3), []
     panels = {"standard": 1, f"{groups} groups": groups, "depthwise": channels}
     for frame, (name, count) in zip(axes, panels.items(), strict=True):
         share = channels // count
@@ -57,32 +56,30 @@ def _divides(groups: int, inputs: int, outputs: int) -> None:
 
 
 @in_style
-def savings(kernels: Sequence[int], rows: Mapping[str, Sequence[tuple[int, int]]], *, highest: int = 1024) -> Drawing:
+def savings(kernels: Sequence[int], rows: Mapping[str, Sequence[tuple[int, int]]]) -> Drawing:
     """How many times cheaper a separable convolution is than a standard one, over its output channels.
 
     Args:
         kernels: sides of the square kernels, one curve each.
         rows: name of a network to the (kernel, output channels) of its rows, drawn as points.
-        highest: output channels at the right end of the logarithmic axis.
     """
     figure, axes = new_figure(height=3.6)
-    widths = [highest ** (step / 80) for step in range(81)]
+    widths = [2 ** (step / 8) for step in range(81)]  # up to 1024
     axes.axhspan(8, 9, color=REFERENCE, alpha=0.35, linewidth=0)
     axes.annotate("8 to 9", (1.1, 8.5), va="center")
     parts = []
     for kernel, line in zip(kernels, ("-", "--", ":"), strict=False):
         heights = [_saving(kernel, width) for width in widths]
         axes.plot(widths, heights, color=COLOURS["orange"], linestyle=line, label=f"{kernel}×{kernel}")
-        parts.append(f"{kernel}×{kernel} from {_saving(kernel, 1):.1f} at 1 to {_saving(kernel, highest):.1f}")
-    for (name, points), marker, size in zip(rows.items(), "o^", (30, 90), strict=False):
+        parts.append(f"{kernel}×{kernel} from {_saving(kernel, 1):.1f} at 1 to {_saving(kernel, 1024):.1f} at 1024")
+    for (name, points), marker, size, fill in zip(rows.items(), "o^", (5, 9), ("full", "none"), strict=False):
         heights = [_saving(kernel, width) for kernel, width in points]
-        style = {"marker": marker, "s": size, "facecolors": ACCENT if marker == "o" else "none"}
-        axes.scatter([width for _, width in points], heights, edgecolors=ACCENT, label=name, zorder=3, **style)
+        style = {"marker": marker, "markersize": size, "fillstyle": fill, "color": ACCENT, "linestyle": ""}
+        axes.plot([width for _, width in points], heights, label=name, **style)
         inside = sum(8 <= height <= 9 for height in heights)
         parts.append(f"{inside} of the {len(points)} rows of {name} lie between 8 and 9")
     axes.set_xscale("log")
-    ticks = [width for width in (1, 4, 16, 64, 256, 1024) if width <= highest]
-    axes.set_xticks(ticks, [str(width) for width in ticks])
+    axes.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1024"])
     axes.minorticks_off()
     axes.set(xlabel="output channels", ylabel="times cheaper", ylim=(0, max(k * k for k in kernels)))
     axes.legend(loc="upper left")
@@ -165,8 +162,7 @@ def _short(value: float) -> str:
 @in_style
 def shares(reports: Mapping[str, Profile]) -> Drawing:
     """Where each network does its multiply-adds: one bar a network, parts in per cent by kind of layer."""
-    figure, axes = new_figure(height=2.5)
-    parts = []
+    (figure, axes), parts = new_figure(height=2.5), []
     for place, (network, report) in enumerate(reports.items()):
         left, words = 0.0, []
         for name, (key, kinds) in _PARTS.items():
@@ -188,15 +184,13 @@ def intensities(layers: Mapping[str, Sequence[tuple[float, float]]]) -> Drawing:
     Args:
         layers: "depthwise", "expand" or "project" to the (multiply-adds, values moved) of each layer of that kind.
     """
-    figure, axes = new_figure(height=3.4)
-    parts = []
+    (figure, axes), parts = new_figure(height=3.4), []
     names = {key: name for name, (key, _) in _PARTS.items()}
     for (kind, pairs), marker in zip(layers.items(), "os^", strict=False):
         ratios = [macs / moved for macs, moved in pairs]
         axes.scatter([macs / 1e6 for macs, _ in pairs], ratios, color=KINDS[kind], marker=marker, label=names[kind])
         parts.append(f"{names[kind]} from {min(ratios):.1f} to {max(ratios):.1f}")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.loglog()
     axes.set_xticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"])
     axes.set_yticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
     axes.minorticks_off()
