@@ -98,6 +98,8 @@ def test_a_page_shows_every_frame_at_its_place(browser: Any, tmp_path: Path) -> 
     place = page.locator("div.mnv3-widget").first
     place.locator("xpath=self::*[@data-live]").wait_for()
 
+    thumb = "getComputedStyle(document.querySelector('input[type=range]')).getPropertyValue('--mnv3x-accent')"
+    assert page.evaluate(thumb).strip(), "without a colour the slider is not drawn"
     label = lambda: place.locator("svg").get_attribute("aria-label")  # noqa: E731
     assert label() == "2 in blue"
     slider = place.locator("input[data-control=n]")

@@ -261,9 +261,7 @@ def broken_widgets(notebook: NotebookNode) -> list[str]:
                 continue
             fallback = widget.find("table") or widget.find("svg", role="img")
             if not isinstance(state, dict) or not widget.get("data-widget") or not fallback:
-                found.append(
-                    f"cell {place}: a widget needs data-widget, a state and a table or figure for all others"
-                )
+                found.append(f"cell {place}: a widget needs data-widget, a state and a table or figure for all others")
     return found
 
 
