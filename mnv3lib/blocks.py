@@ -11,7 +11,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from mnv3lib._checks import one_of, positive_int
-from mnv3lib.config import ACTIVATIONS, Activation, InvertedResidualConfig, make_divisible
+from mnv3lib.rows import ACTIVATIONS, Activation, InvertedResidualConfig, make_divisible
 
 __all__ = ["ConvNormActivation", "InvertedResidual", "SqueezeExcitation", "activation_layer", "norm_layer"]
 

@@ -79,7 +79,7 @@ class Drawing:
         svg = buffer.getvalue()
         svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
         svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-        svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", svg)
+        svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
         width, height = (round(96 * inches) for inches in self.figure.get_size_inches())
         opening = (
             f'<svg class="mnv3-figure" role="img" aria-label="{escape(self.alt)}" viewBox="0 0 {width * 0.75:g} '
