@@ -178,12 +178,14 @@ def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
         frame.axis("off")
     height, width = photo.shape[1:]
     frame = axes.flat[0]
-    frame.imshow(photo.permute(1, 2, 0)[::2, ::2], interpolation="nearest", extent=(0, width, height, 0))
+    frame.imshow(photo.permute(1, 2, 0)[::2, ::2].numpy(), interpolation="nearest", extent=(0, width, height, 0))
     axes.flat[0].set_title(f"{height}×{width}")
     sizes = []
     for frame, values in zip(axes.flat[1:], maps, strict=False):
         channels, h, w = values.shape
-        frame.imshow(values.abs().mean(0), cmap="cividis", interpolation="nearest", extent=(0, width, height, 0))
+        frame.imshow(
+            values.abs().mean(0).numpy(), cmap="cividis", interpolation="nearest", extent=(0, width, height, 0)
+        )
         frame.set_title(f"{h}×{w}")
         sizes.append(f"{h}×{w} with {channels} channels")
     alt = (
