@@ -6,15 +6,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from mnv3lib import cost
+from mnv3lib.blocks import SqueezeExcitation
 from mnv3lib.config import MobileNetV3Config, large, small
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("matplotlib")
-
-from mnv3lib.blocks import SqueezeExcitation  # noqa: E402
-from mnv3lib.explore import gate_figures as figures  # noqa: E402
+from mnv3lib.explore import gate_figures as figures
 
 
 def size(channels: int, squeeze: int) -> int:
