@@ -19,7 +19,7 @@ SHELL := /bin/bash
 say = printf '==> %s\n' $(1)
 took = printf '    done in %d s\n' $$((SECONDS - start))
 
-.PHONY: help book lab test quick notebooks clean distclean
+.PHONY: help book lab test quick ledger notebooks clean distclean
 
 help: ## say what there is
 	@printf 'make <target>\n\n'
@@ -63,6 +63,12 @@ quick: $(STAMP) ## run the tests that need neither the built book nor much time
 	@start=$$SECONDS
 	$(call say,'Running the quick tests')
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not browser'
+	$(call took)
+
+ledger: book ## run every test and write what they prove for the book's proof ledger
+	@start=$$SECONDS
+	$(call say,'Running every test, writing book/_data/ledger.json')
+	$(BIN)/python -m pytest -n 2 --dist worksteal --write-ledger
 	$(call took)
 
 notebooks: $(STAMP) ## run every notebook in place and tidy what it stores

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import ledger
 import pytest
+from ledger import deviation  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -147,6 +149,16 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     yield open_page
     for context in contexts:
         context.close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Writing the proof ledger is asked for, comparing with it is not."""
+    parser.addoption("--write-ledger", action="store_true", help="keep what this whole run proves for the book's page")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gather what the tests prove."""
+    ledger.configure(config)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from ledger import Deviation
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from traitlets import TraitError
@@ -65,16 +66,23 @@ def test_the_stops_are_those_announced() -> None:
     assert json.loads(json.dumps(TABLE)) == TABLE
 
 
+@pytest.mark.proves(
+    "The explorer's table: every stop of every control, each row of the network",
+    against="the cost model",
+    tolerance=0,
+    unit="count",
+)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_stop_of_every_control_is_the_cost_models(variant: str) -> None:
+def test_every_stop_of_every_control_is_the_cost_models(variant: str, deviation: Deviation) -> None:
     for rounding, tail, dilated, (index, width) in product(ROUNDINGS, SWITCH, SWITCH, enumerate(WIDTHS)):
         network = VARIANTS[variant](width_mult=width, reduced_tail=tail, dilated=dilated, rounding=rounding)
         for resolution in RESOLUTIONS:
             report = cost.profile(network, resolution)
             found = look_up(variant, rounding, tail, dilated, index, resolution)
             assert found["peak"] == report.peak_memory()
-            assert sum(row[-2] for row in found["rows"]) == report.parameters
-            assert sum(sum(row[-1].values()) for row in found["rows"]) == report.macs
+            parameters = sum(row[-2] for row in found["rows"])
+            macs = sum(sum(row[-1].values()) for row in found["rows"])
+            deviation(abs(parameters - report.parameters) + abs(macs - report.macs))
             assert len(found["rows"]) == len(report.features)
             for row, layers in zip(found["rows"], report.features, strict=True):
                 assert row[5] == layers[-1].output[0]

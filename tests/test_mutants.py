@@ -2,8 +2,7 @@
 
 A mistake is one replacement of text that occurs exactly once, so that a change of the library cannot disarm it
 unnoticed. The copy is first on the path of a process that has loaded torch but not the library; that process forks
-for every mistake and runs a part of the quick tests, until one fails. ``MNV3_MUTATION_TABLE=table.json`` keeps the
-table that is printed at the end.
+for every mistake and runs a part of the quick tests, until one fails. The table goes to the proof ledger.
 """
 
 from __future__ import annotations
@@ -282,19 +281,14 @@ def test_two_mistakes_are_caught(name: str, attempt: Try) -> None:
 
 
 @pytest.mark.slow
-def test_every_mistake_is_caught(attempt: Try, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_mistake_is_caught(attempt: Try, record_property: Callable[[str, object], None]) -> None:
     control = attempt(None)
     assert caught_by(control) is None, control.log
     table = [
         {"mistake": mistake.name, "file": mistake.file, "caught_by": caught_by(attempt(mistake))}
         for mistake in MISTAKES
     ]
-    lines = ["| mistake | file | caught by |", "|---|---|---|"]
-    lines += [f"| {row['mistake']} | `{row['file']}` | `{row['caught_by']}` |" for row in table]
-    with capsys.disabled():
-        print("\n\n" + "\n".join(lines))
-    if path := os.environ.get("MNV3_MUTATION_TABLE"):
-        Path(path).write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    record_property("mutants", table)
     assert [row["mistake"] for row in table if row["caught_by"] is None] == []
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from ledger import Deviation, worst
 from reference import assert_same_state, batch, calibrate, relative_error, same_bits
 from torch import Tensor, nn
 
@@ -90,12 +91,15 @@ def test_other_images(in_channels: int) -> None:
         network(batch(1, 3, 32, 32))
 
 
-def test_one_image_is_as_good_as_a_batch() -> None:
+@pytest.mark.proves(
+    "Images one by one", against="the same images as a batch", tolerance=1e-4, unit="relative to the spread"
+)
+def test_one_image_is_as_good_as_a_batch(deviation: Deviation) -> None:
     network, images = calibrated(), batch(5, 3, 57, 64)
     with torch.no_grad():
         together = network(images)
         alone = torch.cat([network(image[None]) for image in images])
-    assert relative_error(alone, together) < 1e-4
+    deviation(relative_error(alone, together))
 
 
 def test_dropout_only_in_training() -> None:
@@ -165,8 +169,11 @@ def test_taps_give_the_last_map_of_each_resolution(variant: str, channels: Any, 
     ]
 
 
+@pytest.mark.proves(
+    "Maps from inside the network", against="what hooks on its layers see", tolerance=0, unit="absolute"
+)
 @pytest.mark.parametrize("indices", [None, [0], [12], (5, 2, 9), range(13)])
-def test_taps_equal_hooks(indices: Any) -> None:
+def test_taps_equal_hooks(indices: Any, deviation: Deviation) -> None:
     network, images = calibrated(), batch(2, 3, 50, 70)
     taps = FeatureTaps(network, indices)
     wanted = sorted(network.config.stages if indices is None else indices)
@@ -184,6 +191,7 @@ def test_taps_equal_hooks(indices: Any) -> None:
         maps = taps(images)
     assert len(maps) == len(hooked)
     assert all(same_bits(ours, theirs) for ours, theirs in zip(maps, hooked, strict=True))
+    deviation(max(worst(ours, theirs) for ours, theirs in zip(maps, hooked, strict=True)))
     assert taps.channels == tuple(map_.shape[1] for map_ in maps)
 
 
@@ -220,15 +228,21 @@ def test_bad_taps(indices: Any, error: type[Exception]) -> None:
 # --- formats and compilers --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves(
+    "Images and weights in channels-last order",
+    against="the usual order",
+    tolerance=1e-3,
+    unit="relative to the spread",
+)
 @pytest.mark.parametrize("variant", NETWORKS)
-def test_channels_last(variant: str) -> None:
+def test_channels_last(variant: str, deviation: Deviation) -> None:
     network, images = calibrated(variant), batch(3, 3, 64, 80)
     with torch.no_grad():
         expected = network(images)
         network = network.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
         assert network.features(images).is_contiguous(memory_format=torch.channels_last)
-        assert relative_error(network(images), expected) < 1e-3
+        deviation(relative_error(network(images), expected))
 
 
 @pytest.mark.parametrize("variant", NETWORKS)
@@ -267,10 +281,16 @@ def test_meta_device() -> None:
 EXPORT = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
+@pytest.mark.proves(
+    "Exported with `torch.export`, batch, height and width free",
+    against="the network itself",
+    tolerance=1e-4,
+    unit="relative to the spread",
+)
 @EXPORT
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", NETWORKS)
-def test_export_with_dynamic_batch_height_and_width(variant: str) -> None:
+def test_export_with_dynamic_batch_height_and_width(variant: str, deviation: Deviation) -> None:
     network = calibrated(variant)
     dim = torch.export.Dim
     shapes = {
@@ -281,7 +301,7 @@ def test_export_with_dynamic_batch_height_and_width(variant: str) -> None:
         images = batch(*shape)
         with torch.no_grad():
             expected = network(images)
-            assert relative_error(program.module()(images), expected) < 1e-4
+            deviation(relative_error(program.module()(images), expected))
     assert set(program.state_dict) == set(network.state_dict())
 
 
@@ -307,9 +327,15 @@ def test_compile_in_one_graph() -> None:
     torch.compiler.reset()
 
 
+@pytest.mark.proves(
+    "Three rows compiled to kernels by `torch.compile`",
+    against="the rows themselves",
+    tolerance=1e-3,
+    unit="relative to the spread",
+)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_compile_to_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_compile_to_kernels(deviation: Deviation, capsys: pytest.CaptureFixture[str]) -> None:
     """Three rows hold all there is to compile; ``inductor`` takes minutes of C++ for a whole network."""
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("no C++ compiler: inductor cannot build kernels")
@@ -321,7 +347,7 @@ def test_compile_to_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     start = perf_counter()
     with torch.no_grad():
         found = torch.compile(network, backend="inductor", fullgraph=True)(images)
-        assert relative_error(found, network(images)) < 1e-3
+        deviation(relative_error(found, network(images)))
     with capsys.disabled():
         print(f"\n  torch.compile with inductor, three rows: {perf_counter() - start:.0f} s")
     torch.compiler.reset()

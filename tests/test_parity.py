@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from ledger import Deviation, worst, worst_of
 from reference import (
     assert_same_gradients,
     assert_same_state,
@@ -48,11 +49,14 @@ def both(architecture: str, **options: Any) -> tuple[nn.Module, nn.Module]:
     return ours, theirs
 
 
-def assert_same_network(ours: nn.Module, theirs: nn.Module, images: torch.Tensor) -> None:
+def assert_same_network(ours: nn.Module, theirs: nn.Module, images: torch.Tensor, deviation: Deviation) -> None:
     """Equal weights, then equal results in evaluation, and in training with its gradients and its statistics."""
     assert_same_state(ours, theirs)
+    deviation(worst_of(ours.state_dict(), theirs.state_dict()))
     with torch.no_grad():
-        assert same_bits(ours.eval()(images), theirs.eval()(images))
+        logits = ours.eval()(images), theirs.eval()(images)
+    assert same_bits(*logits)
+    deviation(worst(*logits))
     outputs, states = [], []
     for network in (ours.train(), theirs.train()):
         torch.manual_seed(1)
@@ -61,16 +65,26 @@ def assert_same_network(ours: nn.Module, theirs: nn.Module, images: torch.Tensor
         outputs.append(output)
         states.append(torch.get_rng_state())
     assert same_bits(*outputs)
+    deviation(worst(*outputs))
     assert torch.equal(*states)
     assert_same_gradients(ours, theirs)
+    gradients = [{name: value.grad for name, value in network.named_parameters()} for network in (ours, theirs)]
+    deviation(worst_of(*gradients))
     assert_same_state(ours, theirs)
+    deviation(worst_of(ours.state_dict(), theirs.state_dict()))
 
 
+@pytest.mark.proves(
+    "The network: initial weights, logits in evaluation and in training, gradients and running statistics",
+    against="torchvision 0.29.2 under the same seed, 2 variants × 11 widths × tail × dilation",
+    tolerance=0,
+    unit="absolute",
+)
 @pytest.mark.parametrize(("architecture", "width", "tail", "dilated"), GRID)
-def test_equal_to_torchvision(architecture: str, width: float, tail: bool, dilated: bool) -> None:
+def test_equal_to_torchvision(architecture: str, width: float, tail: bool, dilated: bool, deviation: Deviation) -> None:
     options = {"num_classes": 50, "width_mult": width, "reduced_tail": tail, "dilated": dilated}
     ours, theirs = both(architecture, **options)
-    assert_same_network(ours, theirs, batch(2, 3, 64, 64))
+    assert_same_network(ours, theirs, batch(2, 3, 64, 64), deviation)
 
 
 def test_the_grid_is_whole() -> None:
@@ -78,10 +92,16 @@ def test_the_grid_is_whole() -> None:
     assert sum(not parameters.marks for parameters in GRID) == len(QUICK)
 
 
+@pytest.mark.proves(
+    "Another dropout rate, and images that are neither square nor a multiple of 32",
+    against="torchvision 0.29.2 under the same seed",
+    tolerance=0,
+    unit="absolute",
+)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_dropout_rate_is_theirs(architecture: str) -> None:
+def test_dropout_rate_is_theirs(architecture: str, deviation: Deviation) -> None:
     ours, theirs = both(architecture, num_classes=7, width_mult=0.25, dropout=0.6)
-    assert_same_network(ours, theirs, batch(3, 3, 33, 40))
+    assert_same_network(ours, theirs, batch(3, 3, 33, 40), deviation)
     assert [type(module) for module in ours.classifier] == [type(module) for module in theirs.classifier]
     assert (ours.classifier[2].p, ours.classifier[2].inplace) == (0.6, theirs.classifier[2].inplace)
 
@@ -121,10 +141,18 @@ def shaken(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
+@pytest.mark.proves(
+    "Convolution, batch norm and activation, in evaluation and in training",
+    against="the paper's formulas written out with torch's functions",
+    tolerance=0,
+    unit="absolute",
+)
 @pytest.mark.parametrize("activation", ["RE", "HS", None])
 @pytest.mark.parametrize("shape", [(3, 1, 1), (3, 2, 1), (5, 2, 1), (5, 1, 2), (7, 1, 3), (1, 2, 1)])
 @pytest.mark.parametrize("training", [False, True])
-def test_convolution_is_the_paper_s(activation: str | None, shape: tuple[int, int, int], training: bool) -> None:
+def test_convolution_is_the_paper_s(
+    activation: str | None, shape: tuple[int, int, int], training: bool, deviation: Deviation
+) -> None:
     kernel, stride, dilation = shape
     module = shaken(
         ConvNormActivation(6, 6, kernel_size=kernel, stride=stride, dilation=dilation, groups=6, activation=activation)
@@ -134,14 +162,22 @@ def test_convolution_is_the_paper_s(activation: str | None, shape: tuple[int, in
     expected = convolution(
         images, state, "conv", activation, stride=stride, dilation=dilation, groups=6, training=training
     )
-    assert same_bits(module(images), expected)
+    found = module(images)
+    assert same_bits(found, expected)
+    deviation(worst(found, expected))
     assert expected.shape[2:] == (-(-21 // stride), -(-16 // stride))
     for name in ("1.running_mean", "1.running_var"):
         assert same_bits(module.state_dict()[name], state[f"conv.{name}"])
 
 
+@pytest.mark.proves(
+    "Squeeze-and-excitation with a hard gate",
+    against="torchvision 0.29.2's, and the paper's formulas",
+    tolerance=0,
+    unit="absolute",
+)
 @pytest.mark.parametrize(("channels", "squeezed"), [(16, 8), (72, 24), (96, 24), (240, 64), (672, 168), (3, 8)])
-def test_gate_is_theirs_and_the_paper_s(channels: int, squeezed: int) -> None:
+def test_gate_is_theirs_and_the_paper_s(channels: int, squeezed: int, deviation: Deviation) -> None:
     ours = shaken(SqueezeExcitation(channels))
     theirs = TheirGate(channels, squeezed, scale_activation=nn.Hardsigmoid)
     assert [name for name, _ in ours.named_children()] == [name for name, _ in theirs.named_children()]
@@ -149,6 +185,8 @@ def test_gate_is_theirs_and_the_paper_s(channels: int, squeezed: int) -> None:
     images = 4 * batch(2, channels, 9, 7) - 2
     assert same_bits(ours(images), theirs(images))
     assert same_bits(ours(images), squeeze_and_excitation(images, ours.state_dict(), ""))
+    deviation(worst(ours(images), theirs(images)))
+    deviation(worst(ours(images), squeeze_and_excitation(images, ours.state_dict(), "")))
     gate = ours.gate(images)
     assert gate.shape == (2, channels, 1, 1)
     assert ((gate >= 0) & (gate <= 1)).all()
@@ -176,8 +214,14 @@ BLOCKS = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves(
+    "Every different row of Tables 1 and 2, and three rows nobody printed",
+    against="torchvision 0.29.2's block, and the paper's written out",
+    tolerance=0,
+    unit="absolute",
+)
 @pytest.mark.parametrize("fields", sorted(BLOCKS), ids=str)
-def test_block_is_theirs_and_the_paper_s(fields: tuple[Any, ...]) -> None:
+def test_block_is_theirs_and_the_paper_s(fields: tuple[Any, ...], deviation: Deviation) -> None:
     row = InvertedResidualConfig(*fields)
     ours = shaken(InvertedResidual(row)).eval()
     theirs = TheirBlock(TheirRow(*fields, 1.0), norm_layer=norm_layer).eval()
@@ -186,5 +230,8 @@ def test_block_is_theirs_and_the_paper_s(fields: tuple[Any, ...]) -> None:
     with torch.no_grad():
         expected = theirs(images)
         assert same_bits(ours(images), expected)
-        assert same_bits(bottleneck(images, ours.state_dict(), "block.", row), expected)
+        written_out = bottleneck(images, ours.state_dict(), "block.", row)
+        assert same_bits(written_out, expected)
+        deviation(worst(ours(images), expected))
+        deviation(worst(written_out, expected))
     assert (ours.use_res_connect, ours.out_channels) == (theirs.use_res_connect, theirs.out_channels)

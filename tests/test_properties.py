@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ledger import Deviation, worst, worst_of
 from reference import (
     ACTIVATIONS,
     assert_same_gradients,
@@ -28,7 +29,12 @@ from mnv3lib import MobileNetV3
 from mnv3lib.config import InvertedResidualConfig, MobileNetV3Config
 
 #: The same examples on every machine and every day.
-repeatable = settings(deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+repeatable = settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)  # the ledger collects over all examples
 sides = st.tuples(st.integers(5, 40), st.integers(5, 40))
 Rows = list[InvertedResidualConfig]
 
@@ -44,24 +50,39 @@ def ours_and_theirs(rows: Rows, last_channel: int, width: float, num_classes: in
     return ours, theirs
 
 
+@pytest.mark.proves(
+    "Networks of random tables, widths and sides: weights, logits, gradients, statistics",
+    against="torchvision 0.29.2 of the same rows under the same seed",
+    tolerance=0,
+    unit="absolute",
+)
 @repeatable
-@given(tables(widest=60), st.integers(1, 50), st.floats(0.1, 2.2), st.integers(1, 9), sides)
+@given(
+    rows=tables(widest=60),
+    last_channel=st.integers(1, 50),
+    width=st.floats(0.1, 2.2),
+    num_classes=st.integers(1, 9),
+    side=sides,
+)
 def test_any_table_is_what_torchvision_builds(
-    rows: Rows, last_channel: int, width: float, num_classes: int, side: tuple[int, int]
+    deviation: Deviation, rows: Rows, last_channel: int, width: float, num_classes: int, side: tuple[int, int]
 ) -> None:
     ours, theirs = ours_and_theirs(rows, last_channel, width, num_classes)
     assert_same_state(ours, theirs)
     images = batch(2, 3, *side)
     with torch.no_grad():
         assert same_bits(ours.eval()(images), theirs.eval()(images))
+        deviation(worst(ours(images), theirs(images)))
     outputs = []
     for network in (ours.train(), theirs.train()):
         torch.manual_seed(1)
         outputs.append(network(images))
         outputs[-1].square().sum().backward()
     assert same_bits(*outputs)
+    deviation(worst(*outputs))
     assert_same_gradients(ours, theirs)
     assert_same_state(ours, theirs)
+    deviation(worst_of(ours.state_dict(), theirs.state_dict()))
 
 
 @st.composite
@@ -78,9 +99,17 @@ def configs(draw: Any) -> MobileNetV3Config:
     )
 
 
+@pytest.mark.proves(
+    "Networks of random rows, in evaluation and in training",
+    against="the network written a second time, from the paper alone",
+    tolerance=0,
+    unit="absolute",
+)
 @repeatable
-@given(configs(), sides)
-def test_any_rows_are_what_the_paper_describes(described: MobileNetV3Config, side: tuple[int, int]) -> None:
+@given(described=configs(), side=sides)
+def test_any_rows_are_what_the_paper_describes(
+    deviation: Deviation, described: MobileNetV3Config, side: tuple[int, int]
+) -> None:
     torch.manual_seed(0)
     network = MobileNetV3(described)
     assert {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()} == shapes(described)
@@ -89,7 +118,9 @@ def test_any_rows_are_what_the_paper_describes(described: MobileNetV3Config, sid
     images = batch(3, described.in_channels, *side)
     calibrate(network, images)
     with torch.no_grad():
-        assert same_bits(network(images), logits(described, network.state_dict(), images))
+        expected = logits(described, network.state_dict(), images)
+        assert same_bits(network(images), expected)
+        deviation(worst(network(images), expected))
 
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.train()
@@ -97,15 +128,23 @@ def test_any_rows_are_what_the_paper_describes(described: MobileNetV3Config, sid
     with torch.no_grad():
         output = network(images)
         torch.manual_seed(1)
-        assert same_bits(output, logits(described, state, images, training=True))
+        expected = logits(described, state, images, training=True)
+        assert same_bits(output, expected)
+        deviation(worst(output, expected))
     for name, moved in network.state_dict().items():
         if "running" in name:
             assert same_bits(moved, state[name])
 
 
+@pytest.mark.proves(
+    "Gradients of networks of random rows, in double precision",
+    against="the paper's formulas, differentiated step by step",
+    tolerance=1e-9,
+    unit="relative to the largest",
+)
 @repeatable
-@given(configs(), sides)
-def test_gradients_are_the_paper_s(described: MobileNetV3Config, side: tuple[int, int]) -> None:
+@given(described=configs(), side=sides)
+def test_gradients_are_the_paper_s(deviation: Deviation, described: MobileNetV3Config, side: tuple[int, int]) -> None:
     """Of the formulas as printed, whose derivatives torch works out step by step: nearly equal, not in every bit."""
     torch.manual_seed(0)
     images = batch(3, described.in_channels, *side).double()
@@ -118,6 +157,7 @@ def test_gradients_are_the_paper_s(described: MobileNetV3Config, side: tuple[int
     largest = max(gradient.abs().max() for gradient in expected)
     for name, ours, theirs in zip(names, found, expected, strict=True):
         assert (ours - theirs).abs().max() <= 1e-9 * largest, name
+        deviation(worst(ours, theirs) / float(largest) if largest else 0.0)
 
 
 @pytest.mark.parametrize("name", ["HS", "RE"])

@@ -40,7 +40,9 @@ PAGES = {
         "20": "reading time in minutes, as the chapters print it",
     },
     "api.md": {},
+    "changelog.md": {},
     "glossary.md": {},
+    "proof_ledger.md": {},
     "references.md": {},
 }
 

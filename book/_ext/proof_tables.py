@@ -1,0 +1,103 @@
+"""A Sphinx extension that writes the tables of the proof ledger from what the tests noted.
+
+::
+
+    ```{ledger} proofs
+    ```
+
+The other tables are ``mutants`` and ``disagreements``. The numbers come from ``_data/ledger.json`` in the book's
+folder, which ``make ledger`` writes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+FILE = "_data/ledger.json"
+UNITS = {"absolute": "", "count": "", "relative to the spread": " of the spread", "relative to the largest":
+         " of the largest"}  # fmt: skip
+MEASURED, QUOTED = ("torchvision", "timm"), ("paper", "keras", "tf-slim")
+
+
+def grouped(number: int) -> str:
+    """An integer with narrow spaces between thousands."""
+    return f"{number:,}".replace(",", "\u202f")
+
+
+def power(value: float) -> str:
+    """A small number to one digit, as a power of ten where that reads better."""
+    if value == 0 or 0.01 <= value < 1000:
+        return f"{value:.1g}" if value else "0"
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"{digit} · 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}".replace(
+        "1 · ", "", 1 if digit == "1" else 0
+    )
+
+
+def small(name: str) -> str:
+    """A test, in small letters under what it is about."""
+    file, _, function = name.partition("::")
+    return f"<br>`{file}` `{function}`"
+
+
+def proofs(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What is proven, against what, how exactly."""
+    header = ["claim, and its test", "compared with", "tolerance", "worst seen", "comparisons"]
+    body = [
+        [
+            row["claim"] + small(row["test"]),
+            row["against"],
+            "none" if row["tolerance"] == 0 else power(row["tolerance"]) + UNITS[row["unit"]],
+            power(row["worst"]),
+            grouped(row["cases"]),
+        ]
+        for row in rows
+    ]
+    return header, body
+
+
+def mutants(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What was broken, where, and which test saw it."""
+    body = [[row["mistake"], f"`{row['file']}`", small(row["caught_by"]).removeprefix("<br>")] for row in rows]
+    return ["mistake", "made in", "first test to fail"], body
+
+
+def disagreements(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """What the implementations do; quoted cells in italics."""
+    body = [[row["what"], *(row[n] for n in MEASURED), *(f"*{row[n]}*" for n in QUOTED)] for row in rows]
+    return ["", *MEASURED, *(f"*{name}*" for name in ("paper", "Keras", "TF-slim"))], body
+
+
+TABLES = {"proofs": proofs, "mutants": mutants, "disagreements": disagreements}
+
+
+class LedgerDirective(SphinxDirective):
+    """``{ledger}``: one table of the ledger."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        if name not in TABLES:
+            raise self.error(f"ledger must be one of {', '.join(TABLES)}, got {name!r}")
+        path = Path(self.env.srcdir) / FILE
+        self.env.note_dependency(str(path))
+        header, body = TABLES[name](json.loads(path.read_text(encoding="utf-8"))[name])
+        lines = [header, ["---"] * len(header), *body]
+        text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        holder = nodes.container(classes=["ledger"])
+        self.state.nested_parse(StringList(text, source=str(path)), 0, holder)
+        return [holder]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directive."""
+    app.add_directive("ledger", LedgerDirective)
+    return {"parallel_read_safe": True}
