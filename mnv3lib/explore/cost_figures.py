@@ -1,0 +1,135 @@
+"""The figures of the chapter on counting: where a network's cost is, what counters leave out, what training keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mnv3lib.cost import Profile
+from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.palette import ACCENT, COLOURS, KINDS
+
+__all__ = ["counted_and_not", "kept_by_feature", "training_memory", "where_it_is"]
+
+#: Names in the legend to the key of their colour and the kinds of the cost model.
+_PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "expansion": ("expand", ("expand",)),
+    "depthwise": ("depthwise", ("depthwise",)),
+    "SE": ("se", ("squeeze", "excite")),
+    "projection": ("project", ("project",)),
+    "stem, last conv": ("stem", ("stem", "last conv")),
+    "classifier": ("classifier", ("pool", "hidden", "logits")),
+}
+_COLOURS = (ACCENT, COLOURS["orange"], COLOURS["green"], COLOURS["purple"], COLOURS["vermilion"])
+_MEGABYTE = 1e6
+_SCALE = (0.1, 10_000.0)  # megabytes of the memory figure, fixed
+
+
+@in_style
+def where_it_is(reports: Mapping[str, Profile]) -> Drawing:
+    """Shares of parameters, multiply-adds and activations by kind of layer, three bars for each network."""
+    figure, axes = new_figure(height=2.0 + 1.3 * len(reports), nrows=len(reports), squeeze=False, sharex=True)
+    metrics = {"parameters": "parameters", "macs": "multiply-adds", "activations": "outputs"}
+    parts: list[str] = []
+    for frame, (network, report) in zip(axes[:, 0], reports.items(), strict=True):
+        for place, (field, metric) in enumerate(metrics.items()):
+            total, left, words = sum(getattr(layer, field) for layer in report.layers), 0.0, []
+            for name, (key, kinds) in _PARTS.items():
+                share = 100 * sum(getattr(layer, field) for layer in report.layers if layer.kind in kinds) / total
+                label = "" if parts or place else name
+                frame.barh(place, share, left=left, height=0.7, color=KINDS[key], label=label)
+                left += share
+                words.append(f"{name} {share:.0f} %")
+            parts.append(f"{network}, {metric}: {', '.join(words)}")
+        frame.set_yticks(range(len(metrics)), list(metrics.values()))
+        frame.invert_yaxis()
+        frame.set(title=network, xlim=(0, 100))
+    axes[-1, 0].set_xlabel("%")
+    figure.legend(loc="outside upper center", ncols=3, handlelength=1, columnspacing=1)
+    return Drawing(figure, f"Bars of shares by kind of layer. {'; '.join(parts)}.")
+
+
+@in_style
+def counted_and_not(totals: Mapping[str, Mapping[str, float]]) -> Drawing:
+    """One bar of 100 % for each quantity, split in the same parts.
+
+    Args:
+        totals: name of a quantity to its parts, five at most, in the same order everywhere.
+    """
+    (figure, axes), words = new_figure(height=2.6), []
+    for place, (quantity, groups) in enumerate(totals.items()):
+        left, whole, said = 0.0, sum(groups.values()), []
+        for (name, number), colour in zip(groups.items(), _COLOURS, strict=False):
+            share = 100 * number / whole
+            axes.barh(place, share, left=left, height=0.6, color=colour, label="" if place else name)
+            left += share
+            said.append(f"{name} {share:.1f} %")
+        words.append(f"{quantity}: {', '.join(said)}")
+    axes.set_yticks(range(len(totals)), list(totals))
+    axes.invert_yaxis()
+    axes.set(xlabel="%", xlim=(0, 100))
+    figure.legend(loc="outside upper center", ncols=2, handlelength=1, columnspacing=1)
+    return Drawing(figure, f"Bars split into parts. {'; '.join(words)}.")
+
+
+@in_style
+def kept_by_feature(kept: Sequence[float], outputs: Sequence[float]) -> Drawing:
+    """Megabytes that training keeps of each feature for one image, and in front of it the feature's own output.
+
+    Args:
+        kept: of the stem, each row, the last convolution and the classifier, in bytes.
+        outputs: what each of them hands on, in bytes.
+    """
+    if len(kept) != len(outputs):
+        raise ValueError(f"outputs must hold one size for each of {len(kept)} features, got {len(outputs)}")
+    figure, axes = new_figure(height=3.2)
+    places = range(len(kept))
+    axes.bar(places, [size / _MEGABYTE for size in kept], width=0.8, color=COLOURS["orange"], label="kept in training")
+    axes.bar(places, [size / _MEGABYTE for size in outputs], width=0.8, color=ACCENT, label="handed on")
+    ticks = [0, *range(2, len(kept) - 2, 2), len(kept) - 1]
+    axes.set_xticks(ticks, ["stem", *map(str, ticks[1:-1]), "head"])
+    axes.set(xlabel="feature (rows count from 1)", ylabel="MB for one image")
+    axes.legend(loc="upper right")
+    most = max(places, key=kept.__getitem__)
+    name = {0: "the stem", len(kept) - 2: "the last convolution", len(kept) - 1: "the classifier"}
+    alt = (
+        f"Bars of megabytes for each feature. Training keeps {sum(kept) / _MEGABYTE:.1f} MB in all, most in "
+        f"{name.get(most, f'row {most}')} with {kept[most] / _MEGABYTE:.1f} MB; the features hand on "
+        f"{sum(outputs) / _MEGABYTE:.1f} MB."
+    )
+    return Drawing(figure, alt)
+
+
+@in_style
+def training_memory(sizes: Mapping[str, float], *, total: Sequence[str]) -> Drawing:
+    """A few sizes in memory as bars on a logarithmic axis from 0.1 MB to 10 GB that never moves.
+
+    Args:
+        sizes: names to bytes, up to five; each from 0.1 MB to 10 GB.
+        total: the names that are added up in the title.
+    """
+    low, high = _SCALE
+    for name, size in sizes.items():
+        if not low <= size / _MEGABYTE <= high:
+            raise ValueError(f"sizes must be from 0.1 MB to 10 GB, got {size:,.0f} bytes of {name}")
+    (figure, axes), places = new_figure(height=2.8), range(len(sizes))
+    for place, size, colour in zip(places, sizes.values(), _COLOURS, strict=False):
+        megabytes = size / _MEGABYTE
+        axes.barh(place, megabytes - low, left=low, height=0.62, color=colour)
+        axes.annotate(_size(size), (megabytes, place), (5, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places, [name.replace(", ", ",\n") for name in sizes])
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlim=(low, 20 * high))
+    axes.set_xticks([0.1, 1, 10, 100, 1000, 10_000], ["", "1 MB", "", "100 MB", "", "10 GB"])
+    axes.minorticks_off()
+    axes.set_title(f"training: {_size(sum(sizes[name] for name in total))}", loc="right")
+    alt = (
+        f"Bars on a logarithmic axis: {'; '.join(f'{name}: {_size(size)}' for name, size in sizes.items())}. "
+        f"{' + '.join(total)}: {_size(sum(sizes[name] for name in total))}."
+    )
+    return Drawing(figure, alt)
+
+
+def _size(size: float) -> str:
+    """Bytes in three digits: 5.62 MB, 519 MB, 2.07 GB."""
+    unit, name = (1e9, "GB") if size >= 999.5e6 else (1e6, "MB")
+    return f"{size / unit:.3g} {name}"
