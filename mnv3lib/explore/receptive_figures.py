@@ -1,0 +1,176 @@
+"""The figures of chapter 08: what one value sees, how a dilated kernel looks around, and what the old tail cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.patches import Rectangle
+
+from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["field_on_photo", "gradient_mass", "layer_bars", "taps"]
+
+_CANVAS = 720  # pixels of the image, so that the largest field still fits and the scale never moves
+_TRAINED_AT = 224
+_COARSEST = 32  # output stride of the last map
+_NEIGHBOURS = 3  # places drawn on each side of the value
+
+
+@in_style
+def field_on_photo(photo: Tensor, *, name: str, receptive_field: int, output_stride: int, shrink: int = 6) -> Drawing:
+    """What the value in the middle of a map sees of a photograph, with its neighbours on the map.
+
+    Args:
+        photo: grey, (H, W), values from 0 to 1.
+        name: of the layer, in words.
+        receptive_field: side of the square that the value depends on, in pixels.
+        output_stride: pixels from one value to the next.
+        shrink: the photograph is drawn with one pixel in this many, to keep the page small.
+    """
+    height, width = photo.shape
+    row, column = (side // 2 // _COARSEST * _COARSEST for side in (height, width))  # a place on every map
+    figure, axes = new_figure(height=4.4)
+    coarse = (photo[::shrink, ::shrink] * _LEVELS).round() / _LEVELS
+    axes.imshow(coarse.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="none", extent=(0, width, height, 0))
+
+    def square(side: int, **style: Any) -> None:
+        corner = (column + 0.5 - side / 2, row + 0.5 - side / 2)  # the middle of the pixel that the value is over
+        axes.add_patch(Rectangle(corner, side, side, fill=False, zorder=3, **style))
+
+    square(_TRAINED_AT, edgecolor=COLOURS["sky"], linewidth=2, linestyle=":")
+    square(receptive_field, edgecolor=COLOURS["orange"], linewidth=3)
+    steps = [step * output_stride + 0.5 for step in range(-_NEIGHBOURS, _NEIGHBOURS + 1)]
+    xs, ys = zip(*((column + x, row + y) for x in steps for y in steps), strict=True)
+    dot = min(3.5, 0.2 * output_stride)  # points, so that neighbours do not touch
+    axes.scatter(xs, ys, s=dot**2, color=COLOURS["yellow"], edgecolors="black", linewidths=dot / 7, zorder=2)
+    axes.set(xlim=(column - _CANVAS / 2, column + _CANVAS / 2), xticks=[], yticks=[])
+    axes.set_ylim(row + _CANVAS / 2, row - _CANVAS / 2)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"{name} sees {receptive_field} px, one value every {output_stride}")
+    if receptive_field > max(height, width):
+        against = "larger than the photograph on all sides"
+    elif receptive_field > min(height, width):
+        against = "higher than the photograph"
+    else:
+        against = f"{receptive_field**2:,} of the photograph's {height * width:,} pixels"
+    alt = (
+        f"A photograph of {width}×{height} pixels, and over it the square that one value of {name} depends on: "
+        f"{receptive_field} pixels a side, {against}. Dots mark the value and its neighbours on the map, "
+        f"{output_stride} pixels apart. A dotted square of {_TRAINED_AT} pixels is the image a classifier gets."
+    )
+    return Drawing(figure, alt)
+
+
+_LEVELS = 15  # of brightness; fewer bytes in the page
+
+
+@in_style
+def gradient_mass(curves: Mapping[str, Sequence[float]], *, receptive_field: int) -> Drawing:
+    """How much of the gradient of one value lies within a square around it, over the side of that square.
+
+    Args:
+        curves: name to shares from 0 to 1, the first for a square of 1 pixel, then of 3, 5 and so on.
+        receptive_field: the side beyond which there is nothing.
+    """
+    figure, axes = new_figure(height=3.3)
+    even = [(side / receptive_field) ** 2 for side in range(1, receptive_field + 1)]
+    axes.plot(range(1, receptive_field + 1), even, color=REFERENCE, linewidth=1.5, linestyle=":", label="if even")
+    parts = []
+    for (name, shares), colour in zip(curves.items(), (ACCENT, COLOURS["orange"]), strict=False):
+        sides = range(1, 2 * len(shares), 2)
+        axes.plot(sides, shares, color=colour, label=name)
+        half, most = (next(s for s, share in zip(sides, shares, strict=True) if share >= q) for q in (0.5, 0.95))
+        parts.append(f"{name}: half within about {round(half, -1)} pixels, 95 % within {round(most, -1)}")
+    axes.axvline(_TRAINED_AT, color=REFERENCE, linewidth=1)
+    axes.annotate(f"{_TRAINED_AT}", (_TRAINED_AT, 0.02), (4, 0), textcoords="offset points")
+    axes.set(xlabel="side of the square, pixels", ylabel="share of the gradient", ylim=(0, 1.02))
+    axes.set(xlim=(0, receptive_field), xticks=[0, 150, 300, 450, 600][: 1 + receptive_field // 148])
+    axes.legend(loc="lower right")
+    alt = (
+        f"Share of the gradient's magnitude within a centred square, over its side up to {receptive_field} pixels. "
+        f"{'; '.join(parts)}. Spread evenly, half would take {receptive_field * 0.5**0.5:.0f} pixels."
+    )
+    return Drawing(figure, alt)
+
+
+def reached(rates: Sequence[int], spacings: Sequence[int], *, kernel: int = 3) -> list[list[tuple[int, int]]]:
+    """The taps behind one value at place 0, layer by layer from the last back: pairs (place, place it reads).
+
+    Args:
+        rates: dilation of each layer, first layer first.
+        spacings: distance between neighbouring inputs of each layer, in places of the first map.
+        kernel: side of all kernels.
+    """
+    half = kernel // 2
+    layers, places = [], {0}
+    for rate, spacing in zip(reversed(rates), reversed(spacings), strict=True):
+        lines = [(place, place + tap * rate * spacing) for place in sorted(places) for tap in range(-half, half + 1)]
+        layers.append(lines)
+        places = {read for _, read in lines}
+    return layers
+
+
+@in_style
+def taps(chains: Mapping[str, tuple[Sequence[int], Sequence[int]]], *, kernel: int = 3) -> Drawing:
+    """What one value reads through two layers or more on a line, one panel a chain.
+
+    Args:
+        chains: name to the layers' rates and to the spacings of their inputs, first layer first.
+        kernel: side of all kernels.
+    """
+    figure, axes = new_figure(height=1.45 * len(chains), nrows=len(chains), squeeze=False, sharex=True)
+    parts = []
+    span = 1 + max(
+        read for rates, spacings in chains.values() for _, read in reached(rates, spacings, kernel=kernel)[-1]
+    )
+    for frame, (name, (rates, spacings)) in zip(axes[:, 0], chains.items(), strict=True):
+        layers = reached(rates, spacings, kernel=kernel)
+        top = len(layers)
+        for level, lines in enumerate(layers):
+            for upper, lower in lines:
+                frame.plot([upper, lower], [top - level, top - level - 1], color=ACCENT, linewidth=1.2)
+        for level, grid in enumerate([spacings[-1], *reversed(spacings)]):
+            places = [place for place in range(-span, span + 1) if place % grid == 0]
+            frame.scatter(places, [top - level] * len(places), s=14, color=REFERENCE, zorder=2)
+        used = [{0}, *({read for _, read in lines} for lines in layers)]
+        for level, places_used in enumerate(used):
+            frame.scatter(sorted(places_used), [top - level] * len(places_used), s=34, color=ACCENT, zorder=3)
+        frame.set(title=name, xticks=[], yticks=[], xlim=(-span - 0.5, span + 0.5), ylim=(-0.4, top + 0.4))
+        frame.spines[:].set_visible(False)
+        read = sorted(used[-1])
+        parts.append(f"{name} reads {len(read)} places from {read[0]} to {read[-1]}".replace("-", "−"))
+    alt = f"What one value reads through layers on a line: {'; '.join(parts)}."
+    return Drawing(figure, alt)
+
+
+@in_style
+def layer_bars(networks: Mapping[str, Mapping[str, int]]) -> Drawing:
+    """Million multiply-adds of a few layers, one panel a network, all on one scale.
+
+    Args:
+        networks: name to its layers, each a name and multiply-adds.
+    """
+    counts = [len(layers) for layers in networks.values()]
+    figure, axes = new_figure(
+        height=0.9 + 0.36 * sum(counts) + 0.3 * len(counts), nrows=len(counts), squeeze=False, sharex=True,
+        gridspec_kw={"height_ratios": counts},
+    )  # fmt: skip
+    parts = []
+    for frame, (name, layers), colour in zip(axes[:, 0], networks.items(), (REFERENCE, ACCENT), strict=False):
+        millions = [macs / 1e6 for macs in layers.values()]
+        frame.barh(range(len(layers)), millions, color=colour, height=0.7)
+        for place, value in enumerate(millions):
+            frame.annotate(f"{value:.1f}", (value, place), (4, 0), textcoords="offset points", va="center")
+        frame.set_yticks(range(len(layers)), list(layers))
+        frame.invert_yaxis()
+        frame.set_title(f"{name}: {sum(millions):.1f} M", loc="left")
+        listed = ", ".join(f"{layer} {value:.1f}" for layer, value in zip(layers, millions, strict=True))
+        parts.append(f"{name}, {sum(millions):.1f} in all: {listed}")
+    top = max(macs for layers in networks.values() for macs in layers.values()) / 1e6
+    axes[-1, 0].set(xlabel="M multiply-adds", xlim=(0, 1.24 * top))
+    return Drawing(figure, f"Bars of million multiply-adds, a layer each. {'; '.join(parts)}.")
