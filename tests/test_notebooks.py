@@ -1,6 +1,8 @@
-"""The chapters as files: they run as committed, and keep the form that CONTRIBUTING.md describes.
+"""The notebooks as files: they run as committed, and keep the form that CONTRIBUTING.md describes.
 
-Each rule is a function that returns what is wrong, and each is itself tested on a small notebook broken in that way.
+A chapter is a notebook whose name starts with its number; what only chapters need is not asked of the other pages, and
+what only one page has is asked of it alone. Each rule is a function that returns what is wrong, and each is itself
+tested on a small notebook broken in that way.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -30,10 +33,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+CHAPTER = re.compile(r"\d\d_\w+")
 MEDIAN_LINES, MOST_LINES, COLUMNS = 8, 30, 79
+BELIEFS, REFUTING_LINES = 15, 12
 ALT_LENGTH = 30
 IGNORED_SHARE = 0.15
-SECONDS = 60  # for the cells of a chapter, on a machine that does nothing else
+SECONDS = 60  # for the cells of a notebook, on a machine that does nothing else
 HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -65,9 +70,14 @@ def tags(cell: NotebookNode) -> set[str]:
     return set(cell.metadata.get("tags", []))
 
 
+def text_of(cells: list[NotebookNode]) -> str:
+    """Return the Markdown of some cells."""
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
 def prose(notebook: NotebookNode) -> str:
     """Return all Markdown, one cell after the other."""
-    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return text_of(notebook.cells)
 
 
 def words(notebook: NotebookNode) -> int:
@@ -86,6 +96,15 @@ def output_texts(cell: NotebookNode) -> Iterator[str]:
         for kind, data in output.get("data", {}).items():
             if not kind.startswith("image/"):
                 yield data if isinstance(data, str) else json.dumps(data)
+
+
+def asserts(cell: NotebookNode) -> bool:
+    """Whether a code cell holds an assert statement; a word in a comment is none."""
+    try:
+        tree = ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", cell.source, flags=re.M))
+    except SyntaxError:
+        return False
+    return any(isinstance(node, ast.Assert) for node in ast.walk(tree))
 
 
 def html_outputs(notebook: NotebookNode) -> Iterator[tuple[int, BeautifulSoup]]:
@@ -272,47 +291,96 @@ def silenced_by_semicolon(notebook: NotebookNode) -> list[str]:
 
 def without_parity(notebook: NotebookNode) -> list[str]:
     """Three or more cells assert something; a claim that nothing checks is an opinion."""
+    number = sum(asserts(cell) for _, cell in code_cells(notebook))
+    return [] if number >= 3 else [f"{number} cells with an assert; a notebook has three or more"]
 
-    def asserts(source: str) -> bool:
-        try:
-            tree = ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M))
-        except SyntaxError:
-            return False
-        return any(isinstance(node, ast.Assert) for node in ast.walk(tree))
 
-    number = sum(asserts(cell.source) for _, cell in code_cells(notebook))
-    return [] if number >= 3 else [f"{number} cells with an assert; a chapter has three or more"]
+def paragraph(name: str, text: str) -> str:
+    """Return the paragraph that starts with this name in bold; nothing if there is none."""
+    match = re.search(rf"^\*\*{name}:\*\* (.+?)(?:\n\n|\Z)", text, flags=re.M | re.S)
+    return match[1] if match else ""
+
+
+def unrefuted_beliefs(notebook: NotebookNode) -> list[str]:
+    """Fifteen or more beliefs: where each is found, a short cell that asserted the contrary, and what is true."""
+    sections: list[list[NotebookNode]] = [[]]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and re.search(r"^## ", cell.source, flags=re.M):
+            sections.append([])
+        sections[-1].append(cell)
+    opening = text_of(sections[0])
+    beliefs = [section for section in sections if re.search(r"^(## [\d\"]|\(belief-)", section[0].source, flags=re.M)]
+    found = [] if len(beliefs) >= BELIEFS else [f"{len(beliefs)} beliefs; the page has {BELIEFS} or more"]
+    for number, section in enumerate(beliefs, start=1):
+        cells = [cell for cell in section if cell.cell_type == "code"]
+        proof = section.index(cells[0]) if cells else len(section)
+        head = re.match(rf'\((belief-[\w-]+)\)=\n## {number}\. ".+"\n', section[0].source)
+        where = paragraph("Where it is found", text_of(section[:proof]))
+        truth = paragraph("The truth", text_of(section[proof:]))
+        lines = [sum(bool(line.strip()) for line in cell.source.split("\n")) for cell in cells]
+        wrong = {
+            'no label and heading of the form (belief-…)= and ## N. "…"': head is None,
+            "not in the table at the top": head is not None and f"(#{head[1]})" not in opening,
+            "no source where it is found": not re.search(r"\]\(\S+\)|\{cite|\b(Table|Section) \d", where),
+            "nothing to read after its truth": not re.search(r"\{doc\}|\{cite", truth),
+            "no cell with an assert that ran": not any(asserts(cell) and cell.execution_count for cell in cells),
+            "prints no number": not any(re.search(r"\d", text) for cell in cells for text in output_texts(cell)),
+            f"a cell of more than {REFUTING_LINES} lines": max(lines, default=0) > REFUTING_LINES,
+        }
+        found += [f"belief {number}: {fault}" for fault, holds in wrong.items() if holds]
+    return found
 
 
 Rule = Callable[[NotebookNode], list[str]]
-RULES: list[Rule] = [
+GENERAL: list[Rule] = [
     not_executed_in_order,
     errors,
     absolute_paths,
     pictures_without_words,
     long_cells,
-    unsolved_exercises,
-    unchecked_exercises,
     ignored_outputs,
-    missing_aims,
     poor_citations,
     not_tidy,
     broken_widgets,
     silenced_by_semicolon,
     without_parity,
 ]
+FOR_CHAPTERS: list[Rule] = [unsolved_exercises, unchecked_exercises, missing_aims]
+FOR_PAGES: dict[str, list[Rule]] = {"misconceptions": [unrefuted_beliefs]}
+RULES = [*GENERAL, *FOR_CHAPTERS, *chain.from_iterable(FOR_PAGES.values())]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_a_chapter_keeps_the_rules(path: Path, rule: Rule) -> None:
+def rules_for(stem: str) -> list[Rule]:
+    """Return the rules for the notebook of this name."""
+    return [*GENERAL, *(FOR_CHAPTERS if CHAPTER.fullmatch(stem) else FOR_PAGES.get(stem, []))]
+
+
+@pytest.mark.parametrize(
+    ("rule", "path"),
+    [
+        pytest.param(rule, path, id=f"{rule.__name__}-{path.stem}")
+        for path in NOTEBOOKS
+        for rule in rules_for(path.stem)
+    ],
+)
+def test_a_notebook_keeps_its_rules(rule: Rule, path: Path) -> None:
     assert rule(nbformat.read(path, as_version=4)) == []
 
 
-def test_there_are_chapters_and_all_are_in_the_table_of_contents() -> None:
-    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
-    assert NOTEBOOKS
-    assert [path.stem for path in NOTEBOOKS] == sorted(re.findall(r"file: (\d\d_\w+)", toc))
+def test_the_rules_go_to_whom_they_concern() -> None:
+    assert rules_for("05_configs") == [*GENERAL, *FOR_CHAPTERS]
+    assert rules_for("misconceptions") == [*GENERAL, unrefuted_beliefs]
+    assert rules_for("another_page") == GENERAL
+    assert set(FOR_PAGES) <= {path.stem for path in NOTEBOOKS}, "rules for a page that is not there"
+
+
+def test_all_notebooks_are_in_the_table_of_contents_and_chapters_in_order() -> None:
+    listed = re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    stems = [path.stem for path in NOTEBOOKS]
+    chapters = [stem for stem in stems if CHAPTER.fullmatch(stem)]
+    assert chapters
+    assert [name for name in listed if CHAPTER.fullmatch(name)] == chapters
+    assert [stem for stem in stems if stem not in listed] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -365,6 +433,30 @@ def good() -> NotebookNode:
     for count, (_, cell) in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
     return tool.tidy(notebook)
+
+
+def good_page() -> NotebookNode:
+    """Return a small page of beliefs that keeps its rule."""
+    rows = "".join(f"| [{n}](#belief-{n}) |\n" for n in range(1, BELIEFS + 1))
+    cells = [new_markdown_cell(f"# Beliefs\n\n| |\n|---|\n{rows}")]
+    for number in range(1, BELIEFS + 1):
+        cells += [
+            new_markdown_cell(
+                f'(belief-{number})=\n## {number}. "There are {number}"\n\n**Where it is found:** [a port](https://a.org/b).'
+            ),
+            new_code_cell(
+                f"assert {number} + 1\nprint({number})",
+                outputs=[new_output("stream", name="stdout", text=f"{number}\n")],
+                execution_count=number,
+            ),
+            new_markdown_cell("**The truth:** one more.\nMore in {doc}`05_configs`."),
+        ]
+    return tool.tidy(new_notebook(cells=[*cells, new_markdown_cell("## And more\n\nElsewhere.")]))
+
+
+def sample(rule: Rule) -> NotebookNode:
+    """Return a notebook that the rule is content with."""
+    return good_page() if rule is unrefuted_beliefs else good()
 
 
 def replace(notebook: NotebookNode, old: str, new: str) -> None:
@@ -438,18 +530,36 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
     "a widget without a table": (broken_widgets, lambda n: replace(n, "<table></table>", "")),
     "a semicolon": (silenced_by_semicolon, lambda n: code(n, 1).update(source="plot();")),
     "no assert": (without_parity, lambda n: replace(n, "assert 1 + 1 == 2", "1 + 1  # assert")),
+    "fourteen beliefs": (unrefuted_beliefs, lambda n: n.cells.__delitem__(slice(-4, -1))),
+    "a belief without quotation marks": (unrefuted_beliefs, lambda n: replace(n, '"There are 3"', "There are 3")),
+    "a belief without a number": (unrefuted_beliefs, lambda n: replace(n, "## 3. ", "## ")),
+    "a belief without a label": (unrefuted_beliefs, lambda n: replace(n, "(belief-3)=\n", "")),
+    "a belief out of its place": (unrefuted_beliefs, lambda n: replace(n, "## 3. ", "## 4. ")),
+    "a belief missing from the table": (unrefuted_beliefs, lambda n: replace(n, "| [3](#belief-3) |\n", "")),
+    "a belief without a place": (
+        unrefuted_beliefs,
+        lambda n: replace(n, '3"\n\n**Where it is found:** [a port](https://a.org/b).', '3"\n'),
+    ),
+    "a belief found somewhere": (unrefuted_beliefs, lambda n: replace(n, "[a port](https://a.org/b)", "everywhere")),
+    "a belief that no cell refutes": (unrefuted_beliefs, lambda n: replace(n, "assert 3 + 1", "3 + 1  # assert")),
+    "a refutation that did not run": (unrefuted_beliefs, lambda n: code(n, 2).update(execution_count=None)),
+    "a refutation without a number": (unrefuted_beliefs, lambda n: code(n, 2).outputs[0].update(text="true\n")),
+    "a long refutation": (unrefuted_beliefs, lambda n: replace(n, "print(3)", "print(3)\n" * REFUTING_LINES)),
+    "a belief without its truth": (unrefuted_beliefs, lambda n: replace(n, "**The truth:**", "Well,")),
+    "a truth before its proof": (unrefuted_beliefs, lambda n: n.cells.insert(2, n.cells.pop(3))),
+    "a truth with nothing to read": (unrefuted_beliefs, lambda n: replace(n, "More in {doc}`05_configs`.", "")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_a_good_notebook_passes(rule: Rule) -> None:
-    assert rule(good()) == []
+    assert rule(sample(rule)) == []
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_notebook_is_caught(name: str) -> None:
     rule, damage = BROKEN[name]
-    notebook = good()
+    notebook = sample(rule)
     damage(notebook)
     assert rule(notebook) != []
 
@@ -490,7 +600,7 @@ def verdict(path: Path, said: str, status: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_chapter_runs_alone_and_prints_what_it_printed(
+def test_a_notebook_runs_alone_and_prints_what_it_printed(
     path: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     start = time.perf_counter()
