@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,13 @@ from mnv3lib.config import MobileNetV3Config, large, small
 from mnv3lib.explore import cost_figures as figures
 
 
-def widths(frame: object) -> list[list[float]]:
-    """Of each bar, from left to right, one list a row of a stacked figure."""
-    rows: dict[float, list[float]] = {}
-    for bar in frame.patches:  # type: ignore[attr-defined]
-        rows.setdefault(round(bar.get_y() + bar.get_height() / 2), []).append(bar.get_width())
+def widths(frame: Any) -> list[list[float]]:
+    """Of each bar, from left to right, one list a row of a stacked figure; the bars lie end to end."""
+    rows: dict[int, list[float]] = {}
+    for bar in frame.patches:
+        row = rows.setdefault(round(bar.get_y() + bar.get_height() / 2), [])
+        assert bar.get_x() == pytest.approx(sum(row))
+        row.append(bar.get_width())
     return [rows[place] for place in sorted(rows)]
 
 
