@@ -7,7 +7,7 @@ from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["boolean", "fraction", "one_of", "positive_int", "positive_real"]
+__all__ = ["boolean", "fraction", "non_negative_int", "non_negative_real", "one_of", "positive_int", "positive_real"]
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -49,3 +49,21 @@ def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:
     if isinstance(value, (bool, float)) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def non_negative_int(name: str, value: Any) -> int:
+    """Return ``value`` as an int of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer >= 0, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+    return int(value)
+
+
+def non_negative_real(name: str, value: Any) -> float:
+    """Return ``value`` as a finite float of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a finite number >= 0, got {value!r}")
+    if not isfinite(value) or float(value) < 0:
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    return float(value)

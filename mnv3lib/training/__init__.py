@@ -1,0 +1,1 @@
+"""Training: a recipe as data, and what makes of it a run that can be stopped anywhere and goes on bit for bit."""

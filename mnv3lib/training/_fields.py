@@ -1,0 +1,147 @@
+"""Checks of single fields: each takes the full path and the value, and returns the value as it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from mnv3lib._checks import fraction, non_negative_real, positive_real
+
+__all__ = [
+    "Check",
+    "among",
+    "below_one",
+    "check_fields",
+    "factors",
+    "location",
+    "optional",
+    "plain_mapping",
+    "rising_fractions",
+    "rising_pair",
+    "several",
+    "string",
+    "unknown",
+    "word",
+]
+
+Check = Callable[[str, Any], Any]
+
+
+def check_fields(section: Any, path: str, **checks: Check) -> None:
+    """Put every field through its check, in a frozen dataclass too; an error names ``path`` and the field."""
+    missing = {field.name for field in fields(section)} ^ set(checks)
+    assert not missing, f"{path}: checks and fields differ in {missing}"
+    for name, check in checks.items():
+        object.__setattr__(section, name, check(f"{path}.{name}", getattr(section, name)))
+
+
+def optional(check: Check) -> Check:
+    """None, or what ``check`` takes."""
+    return lambda path, value: None if value is None else check(path, value)
+
+
+def among(*choices: object) -> Check:
+    """One of ``choices``; errors suggest the nearest."""
+
+    def check(path: str, value: Any) -> Any:
+        if isinstance(value, (bool, float)) or value not in choices:
+            listed = ", ".join(map(repr, choices))
+            raise ValueError(f"{path} must be one of {listed}, got {value!r}{_nearest(value, choices)}")
+        return value
+
+    return check
+
+
+def several(check: Check, length: int | None = None) -> Check:
+    """A list of what ``check`` takes, as a tuple; ``length`` of them if given."""
+
+    def check_all(path: str, value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError(f"{path} must be a list, got {value!r}")
+        if length is not None and len(value) != length:
+            raise ValueError(f"{path} must hold {length} values, got {value!r}")
+        return tuple(check(f"{path}[{place}]", one) for place, one in enumerate(value))
+
+    return check_all
+
+
+def plain_mapping(path: str, value: Any) -> dict[str, Any]:
+    """A copy of a mapping from words to what YAML can hold; tuples become lists."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{path} must be a mapping, got {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"the keys of {path} must be words, got {key!r}")
+    return {key: _plain(f"{path}.{key}", one) for key, one in value.items()}
+
+
+def _plain(path: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain_mapping(path, value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(f"{path}[{place}]", one) for place, one in enumerate(value)]
+    # Only the types themselves: a NumPy number, say, would not be read back from YAML as what it was.
+    if type(value) not in (bool, int, float, str, type(None)):
+        raise TypeError(f"{path} must be a number, a word, True, False, None or a list of them, got {value!r}")
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{path} must be finite, got {value!r}")
+    return value
+
+
+def string(path: str, value: Any) -> str:
+    """Text, also empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{path} must be text, got {value!r}")
+    return value
+
+
+def word(path: str, value: Any) -> str:
+    """Text that says something."""
+    if not (found := string(path, value)):
+        raise ValueError(f"{path} must not be empty")
+    return found
+
+
+def location(path: str, value: Any) -> str:
+    """A path, an address or a name, as text."""
+    return word(path, str(value) if isinstance(value, Path) else value)
+
+
+def rising_pair(path: str, value: Any) -> tuple[float, float]:
+    """Two numbers above 0, the lower first."""
+    low, high = several(positive_real, 2)(path, value)
+    if low > high:
+        raise ValueError(f"{path} must have the lower number first, got {value!r}")
+    return low, high
+
+
+def rising_fractions(path: str, value: Any) -> tuple[float, float]:
+    """Two numbers above 0 and up to 1, the lower first."""
+    return rising_pair(path, several(fraction, 2)(path, value))
+
+
+def below_one(path: str, value: Any) -> float:
+    """A number from 0 to below 1."""
+    if fraction(path, value) == 1:
+        raise ValueError(f"{path} must be below 1, got {value!r}")
+    return float(value)
+
+
+def factors(path: str, value: Any) -> dict[str, float]:
+    """A mapping from words to numbers of at least 0."""
+    return {prefix: non_negative_real(f"{path}.{prefix}", one) for prefix, one in plain_mapping(path, value).items()}
+
+
+def unknown(path: str, key: object, names: Iterable[str]) -> ValueError:
+    """The error for a key that is not there."""
+    names = list(names)
+    return ValueError(f"{path} has no {key!r}, only {', '.join(map(repr, names))}{_nearest(key, names)}")
+
+
+def _nearest(word: object, known: Iterable[object]) -> str:
+    found = get_close_matches(str(word), [str(one) for one in known if one is not None], n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

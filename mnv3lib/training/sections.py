@@ -1,0 +1,352 @@
+"""The parts of a recipe: frozen dataclasses that check themselves. :mod:`mnv3lib.training.recipe` joins them.
+
+Errors name a field by its path from the recipe, e.g. ``recipe.optimiser.lr``, also where a part is made on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+from mnv3lib._checks import boolean, fraction, non_negative_int, non_negative_real, positive_int, positive_real
+from mnv3lib.config import MobileNetV3Config, Options, large, large_minimalistic, small, small_minimalistic
+from mnv3lib.training._fields import (
+    among,
+    below_one,
+    check_fields,
+    factors,
+    location,
+    optional,
+    plain_mapping,
+    rising_fractions,
+    rising_pair,
+    several,
+    unknown,
+    word,
+)
+
+__all__ = ["NETWORKS", "SECTIONS", "Augment", "Averaging", "Data", "Model", "Optimiser", "Precision", "Quantisation",
+           "Schedule"]  # fmt: skip
+
+#: The networks of this library by name; any other name is torchvision's.
+NETWORKS = {
+    "mobilenet_v3_large": large,
+    "mobilenet_v3_small": small,
+    "mobilenet_v3_large_minimalistic": large_minimalistic,
+    "mobilenet_v3_small_minimalistic": small_minimalistic,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Where images come from, and at which size they are trained and tested.
+
+    Attributes:
+        name: ``"digitscenes"``, ``"folder"``, ``"imagenet"``, ``"cifar10"``, ``"voc"`` or ``"coco"``.
+        root: folder of the images; not for ``"digitscenes"``.
+        train_size: side of a training image in pixels.
+        eval_size: side of a test image in pixels.
+        eval_resize: shorter side before the central crop to ``eval_size``; None for no crop.
+        options: what only this data set understands, e.g. ``size``, ``difficulty`` and ``seed`` of DigitScenes.
+        skip_broken: leave out files that cannot be read and report them, instead of stopping.
+    """
+
+    name: str = "digitscenes"
+    root: str | None = None
+    train_size: int = 64
+    eval_size: int = 64
+    eval_resize: int | None = None
+    options: dict[str, object] = field(default_factory=dict)
+    skip_broken: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "recipe.data",
+            name=among("digitscenes", "folder", "imagenet", "cifar10", "voc", "coco"),
+            root=optional(location),
+            train_size=positive_int,
+            eval_size=positive_int,
+            eval_resize=optional(positive_int),
+            options=plain_mapping,
+            skip_broken=boolean,
+        )
+        if self.eval_resize is not None and self.eval_resize < self.eval_size:
+            raise ValueError(
+                f"recipe.data.eval_resize must be at least eval_size, which is {self.eval_size}, got {self.eval_resize}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Which network; the keywords are those of :func:`mnv3lib.config.large`.
+
+    Attributes:
+        name: ``"mobilenet_v3_small"`` and so on, or a torchvision detection or segmentation builder by its name.
+        options: e.g. ``width_mult``, ``reduced_tail``, ``dropout``, ``stochastic_depth``.
+        weights: a file, URL or hub id to start from, or None for fresh weights.
+        freeze: ``"nothing"``, ``"backbone"`` (train the head only) or ``"norm"`` (batch norm in evaluation mode).
+    """
+
+    name: str = "mobilenet_v3_small"
+    options: dict[str, object] = field(default_factory=dict)
+    weights: str | None = None
+    freeze: Literal["nothing", "backbone", "norm"] = "nothing"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "recipe.model",
+            name=word,
+            options=plain_mapping,
+            weights=optional(location),
+            freeze=among("nothing", "backbone", "norm"),
+        )
+        if self.name in NETWORKS:
+            known = [*Options.__annotations__, "stochastic_depth"]
+            for option in self.options:
+                if option not in known:
+                    raise unknown("recipe.model.options", option, known)
+            fraction("recipe.model.options.stochastic_depth", self.options.get("stochastic_depth", 0))
+
+    def config(self, **more: Any) -> MobileNetV3Config:
+        """The configuration of a network of this library; ``more`` options win, e.g. ``num_classes=10``.
+
+        ``stochastic_depth`` is no part of a configuration, for it changes how a network is trained, not what it is.
+
+        Raises:
+            ValueError: for a name that is not in ``NETWORKS``, or options out of range.
+        """
+        if self.name not in NETWORKS:
+            raise ValueError(f"recipe.model.name must be one of {', '.join(map(repr, NETWORKS))}, got {self.name!r}")
+        options: dict[str, Any] = {**self.options, **more}
+        options.pop("stochastic_depth", None)
+        return NETWORKS[self.name](**options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimiser:
+    """How gradients move the weights.
+
+    Attributes:
+        name: ``"rmsprop-tf"`` has ε inside the root and starts its mean square at 1, as TensorFlow; ``"rmsprop"``
+            is PyTorch's, with ε outside.
+        lr: learning rate at the global ``batch_size`` of the recipe, after warm-up.
+        momentum: of SGD and RMSprop.
+        alpha: decay of RMSprop's mean square.
+        eps: added to the mean square (``"rmsprop-tf"``) or to its root (the others).
+        betas: of AdamW.
+        weight_decay: on the weights of convolutions and linear layers.
+        norm_weight_decay: on batch norm's scale and shift and on biases; None for the same as ``weight_decay``.
+        lr_factors: factors on ``lr`` for parameters whose names begin so, e.g. ``{"aux_classifier": 10}``; of several
+            that fit the longest counts.
+    """
+
+    name: Literal["rmsprop-tf", "rmsprop", "sgd", "adamw"] = "rmsprop-tf"
+    lr: float = 0.01
+    momentum: float = 0.9
+    nesterov: bool = False
+    alpha: float = 0.9
+    eps: float = 0.001
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-5
+    norm_weight_decay: float | None = None
+    lr_factors: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "recipe.optimiser",
+            name=among("rmsprop-tf", "rmsprop", "sgd", "adamw"),
+            lr=positive_real,
+            momentum=below_one,
+            nesterov=boolean,
+            alpha=below_one,
+            eps=non_negative_real,
+            betas=several(below_one, 2),
+            weight_decay=non_negative_real,
+            norm_weight_decay=optional(non_negative_real),
+            lr_factors=factors,
+        )
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            raise ValueError("recipe.optimiser.nesterov must be False but for 'sgd' with momentum, got True")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The learning rate over time, as a factor on the optimiser's.
+
+    Attributes:
+        name: ``"constant"``, ``"step"`` (times ``gamma`` every ``step_epochs``), ``"multistep"`` (times ``gamma`` at
+            each of ``milestones``), ``"cosine"`` (to ``min_factor``) or ``"poly"`` (linear to the power ``power``).
+        warmup_epochs: rise from ``warmup_factor`` to 1 in a straight line before all else.
+        per_step: follow the curve at every step instead of once an epoch; warm-up always does.
+
+    ``"step"`` and ``"multistep"`` count epochs from the start of the run, ``"cosine"`` and ``"poly"`` stretch over what
+    warm-up leaves.
+    """
+
+    name: Literal["constant", "step", "multistep", "cosine", "poly"] = "cosine"
+    step_epochs: float = 2.0
+    gamma: float = 0.973
+    milestones: tuple[float, ...] = ()
+    min_factor: float = 0.0
+    power: float = 0.9
+    warmup_epochs: float = 0.0
+    warmup_factor: float = 0.01
+    per_step: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "recipe.schedule",
+            name=among("constant", "step", "multistep", "cosine", "poly"),
+            step_epochs=positive_real,
+            gamma=fraction,
+            milestones=several(positive_real),
+            min_factor=fraction,
+            power=positive_real,
+            warmup_epochs=non_negative_real,
+            warmup_factor=fraction,
+            per_step=boolean,
+        )
+        if self.name == "multistep" and not self.milestones:
+            raise ValueError("recipe.schedule.milestones must hold at least one epoch for 'multistep', got ()")
+        if any(later <= earlier for earlier, later in pairwise(self.milestones)):
+            raise ValueError(f"recipe.schedule.milestones must rise, got {self.milestones!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augment:
+    """What happens to a training image, in this order.
+
+    Attributes:
+        crop_scale: part of the area that a random resized crop keeps, lowest and highest; None for none.
+        scale_range: for segmentation: the shorter side is drawn between these fractions of ``eval_size``, then a crop
+            of ``train_size`` is taken, filled up where the image is smaller; None for none.
+        iou_crop: for detection: crops that keep objects, as for SSD (Liu et al., arXiv:1512.02325).
+        flip: probability of a horizontal flip.
+        colour: largest change of brightness, contrast, saturation and hue; None for none.
+        policy: one of torchvision's automatic policies, or None.
+        erase: probability of random erasing.
+        mixup: parameter of mixup's Beta distribution; 0 for none.
+        cutmix: the same of CutMix; with both, each batch takes one of them at random.
+        mean: subtracted from the three channels, of values from 0 to 1.
+        std: divides them after.
+    """
+
+    crop_scale: tuple[float, float] | None = None
+    scale_range: tuple[float, float] | None = None
+    iou_crop: bool = False
+    flip: float = 0.0
+    colour: tuple[float, float, float, float] | None = None
+    policy: Literal["autoaugment", "randaugment", "trivialaugment"] | None = None
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "recipe.augment",
+            crop_scale=optional(rising_fractions),
+            scale_range=optional(rising_pair),
+            iou_crop=boolean,
+            flip=fraction,
+            colour=optional(several(fraction, 4)),
+            policy=among(None, "autoaugment", "randaugment", "trivialaugment"),
+            erase=fraction,
+            mixup=non_negative_real,
+            cutmix=non_negative_real,
+            mean=several(fraction, 3),
+            std=several(positive_real, 3),
+        )
+        if self.colour and self.colour[3] > 0.5:
+            raise ValueError(f"recipe.augment.colour[3], the hue, must be at most 0.5, got {self.colour[3]!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Averaging:
+    """Averages of weights over the run, which are tested beside the last weights.
+
+    Attributes:
+        ema_decay: of an exponential moving average after every ``ema_every`` steps; 0 for none.
+        ema_warmup: hold the decay at (1 + n) / (10 + n) or below, n updates after the first, as TensorFlow does.
+        checkpoints: average the weights of this many best epochs at the end; 0 for none.
+    """
+
+    ema_decay: float = 0.0
+    ema_every: int = 1
+    ema_warmup: bool = True
+    checkpoints: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "recipe.averaging",
+            ema_decay=below_one,
+            ema_every=positive_int,
+            ema_warmup=boolean,
+            checkpoints=non_negative_int,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """Number formats and memory layout.
+
+    Attributes:
+        autocast: ``"bfloat16"`` or ``"float16"`` (with a gradient scaler) for automatic mixed precision, or None.
+        channels_last: keep images and weights with the channels innermost; faster on most CPUs and GPUs.
+    """
+
+    autocast: Literal["bfloat16", "float16"] | None = None
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "recipe.precision",
+            autocast=among(None, "bfloat16", "float16"),
+            channels_last=boolean,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantisation:
+    """Training through simulated 8-bit arithmetic.
+
+    Attributes:
+        backend: whose number formats are simulated, ``"qnnpack"`` or ``"fbgemm"``.
+        observer_epochs: epochs after which the ranges of activations are held.
+        norm_epochs: epochs after which batch norm's statistics are held.
+    """
+
+    backend: Literal["qnnpack", "fbgemm"] = "qnnpack"
+    observer_epochs: int = 4
+    norm_epochs: int = 3
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            "recipe.quantisation",
+            backend=among("qnnpack", "fbgemm"),
+            observer_epochs=non_negative_int,
+            norm_epochs=non_negative_int,
+        )
+
+
+#: The fields of a recipe that are dataclasses.
+SECTIONS: dict[str, type] = {
+    "data": Data,
+    "model": Model,
+    "optimiser": Optimiser,
+    "schedule": Schedule,
+    "augment": Augment,
+    "averaging": Averaging,
+    "precision": Precision,
+    "quantisation": Quantisation,
+}
