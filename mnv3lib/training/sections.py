@@ -104,16 +104,16 @@ class Model:
             freeze=among("nothing", "backbone", "norm"),
         )
         if self.name in NETWORKS:
-            known = [*Options.__annotations__, "stochastic_depth"]
             for option in self.options:
-                if option not in known:
-                    raise unknown("recipe.model.options", option, known)
-            fraction("recipe.model.options.stochastic_depth", self.options.get("stochastic_depth", 0))
+                if option not in Options.__annotations__:
+                    raise unknown("recipe.model.options", option, Options.__annotations__)
+            try:
+                self.config()
+            except (TypeError, ValueError) as error:  # begins with the name of the option
+                raise type(error)(f"recipe.model.options.{error}") from None
 
     def config(self, **more: Any) -> MobileNetV3Config:
         """The configuration of a network of this library; ``more`` options win, e.g. ``num_classes=10``.
-
-        ``stochastic_depth`` is no part of a configuration, for it changes how a network is trained, not what it is.
 
         Raises:
             ValueError: for a name that is not in ``NETWORKS``, or options out of range.
@@ -121,7 +121,6 @@ class Model:
         if self.name not in NETWORKS:
             raise ValueError(f"recipe.model.name must be one of {', '.join(map(repr, NETWORKS))}, got {self.name!r}")
         options: dict[str, Any] = {**self.options, **more}
-        options.pop("stochastic_depth", None)
         return NETWORKS[self.name](**options)
 
 
