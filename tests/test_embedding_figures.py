@@ -88,7 +88,10 @@ def test_hourglasses_are_as_wide_as_their_maps_and_joined_where_the_ends_agree()
 
 def test_growth_and_memory_name_their_ends() -> None:
     growth = figures.gradient_growth((1, 32), {"with": (1.7, 26.6), "without": (1.4, 84_218.0)})
-    assert "with, 1.7 times after 1, 27 after 32; without, 1.4 times after 1, 84,000 after 32" in growth.alt
+    assert (
+        "with, 1.7 times after 1, more than 20 after 32; without, 1.4 times after 1, more than 80,000 after 32"
+        in growth.alt
+    )
     assert [list(line.get_ydata()) for line in axes_of(growth)[0].lines] == [[1.7, 26.6], [1.4, 84_218.0]]
 
     memory = figures.shortcut_memory((1, 3), (802_816, 301_056), (802_816, 903_168))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import NullLocator
 
@@ -110,7 +110,8 @@ def gate_ranges(gates: Mapping[str, Sequence[Tensor]]) -> Drawing:
         axes.vlines(places, [g.min() for g in layers], [g.max() for g in layers], color=colour, linewidth=1.5)
         middle = [(g.quantile(0.25), g.quantile(0.75)) for g in layers]
         axes.vlines(places, [low for low, _ in middle], [high for _, high in middle], color=colour, linewidth=6)
-        axes.plot(places, [g.mean() for g in layers], "o", color=colour, markersize=5, label=name)
+        ring: dict[str, Any] = {"color": colour, "markersize": 5, "markerfacecolor": "white", "linestyle": ""}
+        axes.plot(places, [g.mean() for g in layers], marker="o", label=name, **ring)
         low, high = min(float(g.min()) for g in layers), max(float(g.max()) for g in layers)
         parts.append(f"{name} from {low:.2f} to {high:.2f}")
     count = max(map(len, gates.values()))
