@@ -1,0 +1,360 @@
+"""Drawing one scene of DigitScenes: handwriting, warped and inked, on a crop of a photograph.
+
+A scene is a pure function of (parameters, split, seed, index). Its random numbers are the raw output of a Philox
+counter, which NumPy keeps the same over its versions, keyed by seed and split and counted by index: no scene depends on
+another, on their order or on a process. Its parameters are made with +, −, × and ÷ of doubles alone, which IEEE 754
+rounds in one way only, and its pixels with whole numbers: no library function, sum or processor can round otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from math import cos, isfinite, pi, sin, tan
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnv3lib._checks import fraction, positive_int
+from mnv3lib.data.sources import GLYPH_SIDE, GLYPH_STEP, SPLITS, Sources, sources
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["COLOURS", "NOTHING", "VERSION", "SceneConfig", "record_type", "render"]
+
+#: Raised whenever the same parameters give other pixels; a cache of another version is not used.
+VERSION = 1
+
+#: The inks, a sixth of the colour circle apart.
+COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
+_INK = ((255, 0, 0), (255, 255, 0), (0, 255, 0), (0, 255, 255), (0, 0, 255), (255, 0, 255))
+
+#: Stands for the digit and the colour where a scene has fewer digits than there is room for.
+NOTHING = 255
+
+_CROP = (48, 100)  # least and most side of a crop in pixels of the photograph
+_SMALLEST = 16  # pixels of the image's side, and of the side of a square as large as a digit's share of the image
+_FIXED = 1 << 16  # one, in fixed-point numbers
+_EASY = {"scale": (0.6, 0.95), "contrast": (0.75, 1.0), "noise": 0.03, "blur": 0.0, "rotation": 10.0, "warp": 0.1}
+_HARD = {"scale": (0.3, 0.75), "contrast": (0.4, 0.9), "noise": 0.12, "blur": 0.016, "rotation": 35.0, "warp": 0.3}
+
+
+def _range(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{name} must be two numbers, lowest and highest, got {value!r}")
+    low, high = (fraction(name, part) for part in value)
+    if not 0 < low <= high:
+        raise ValueError(f"{name} must be two numbers with 0 < lowest <= highest <= 1, got {value!r}")
+    return low, high
+
+
+def _real(name: str, value: Any, highest: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number from 0 to {highest:g}, got {value!r}")
+    if not isfinite(value) or not 0 <= float(value) <= highest:
+        raise ValueError(f"{name} must be a number from 0 to {highest:g}, got {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneConfig:
+    """Everything that decides what scenes look like.
+
+    Attributes:
+        resolution: side of the square image in pixels, at least 16.
+        digits: least and most digits in a scene. With n of them the image is divided into n cells, and each digit
+            stays in its own: none covers another.
+        scale: side of a digit's 8×8 square as a part of its cell's shorter side (of the image, if it is alone),
+            lowest and highest; never below 8 pixels.
+        contrast: opacity of the ink, lowest and highest.
+        noise: standard deviation of the noise on each value, black to white being 1.
+        blur: most standard deviation of the blur, as a part of the image's side; a scene has up to that.
+        rotation: most degrees by which a digit is turned, either way.
+        warp: most shear, and most change of width against height, either way.
+        hue: degrees by which all colours, of ink and photograph, are turned about grey.
+    """
+
+    resolution: int = 64
+    digits: tuple[int, int] = (1, 1)
+    scale: tuple[float, float] = (0.6, 0.95)
+    contrast: tuple[float, float] = (0.75, 1.0)
+    noise: float = 0.03
+    blur: float = 0.0
+    rotation: float = 10.0
+    warp: float = 0.1
+    hue: float = 0.0
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+        put("resolution", positive_int("resolution", self.resolution))
+        if self.resolution < _SMALLEST:
+            raise ValueError(f"resolution must be at least {_SMALLEST}, got {self.resolution}")
+        if not isinstance(self.digits, (tuple, list)) or len(self.digits) != 2:
+            raise TypeError(f"digits must be two integers, lowest and highest, got {self.digits!r}")
+        put("digits", tuple(positive_int("digits", value) for value in self.digits))
+        most = min((self.resolution // _SMALLEST) ** 2, 100)
+        if not self.digits[0] <= self.digits[1] <= most:
+            raise ValueError(
+                f"digits must be lowest <= highest <= {most} at a resolution of {self.resolution}, got {self.digits}"
+            )
+        put("scale", _range("scale", self.scale))
+        put("contrast", _range("contrast", self.contrast))
+        put("noise", _real("noise", self.noise, 1))
+        put("blur", _real("blur", self.blur, 0.1))
+        put("rotation", _real("rotation", self.rotation, 90))
+        put("warp", _real("warp", self.warp, 0.5))
+        put("hue", _real("hue", self.hue, 360))
+
+    @classmethod
+    def from_difficulty(cls, difficulty: float = 0.0, **overrides: Any) -> SceneConfig:
+        """On the straight line from easy (0) to hard (1); ``overrides`` are attributes that do not follow it.
+
+        >>> SceneConfig.from_difficulty(1.0, noise=0.05)
+        SceneConfig(resolution=64, digits=(1, 1), scale=(0.3, 0.75), contrast=(0.4, 0.9), noise=0.05, blur=0.016, \
+rotation=35.0, warp=0.3, hue=0.0)
+        """
+        t = fraction("difficulty", difficulty)
+
+        def between(easy: Any, hard: Any) -> Any:
+            if isinstance(easy, tuple):
+                return tuple(map(between, easy, hard))
+            return round((1 - t) * easy + t * hard, 6)
+
+        unknown = sorted(set(overrides) - set(cls.__slots__))
+        if unknown:
+            raise TypeError(f"there is no {', '.join(map(repr, unknown))}, only {', '.join(cls.__slots__)}")
+        return replace(cls(), **{name: between(_EASY[name], _HARD[name]) for name in _EASY} | overrides)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The attributes by name, as JSON has them: lists for tuples."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+def record_type(config: SceneConfig) -> np.dtype[np.void]:
+    """What a scene is stored as.
+
+    ``image`` (3, R, R) uint8; ``instances`` (R, R) uint8, 0 for the photograph and j + 1 for the j-th digit; and for
+    each of the most digits that a scene may have ``digits`` and ``colours`` (NOTHING where there is none) and ``boxes``
+    (left, top, right, bottom) in pixels, right and bottom excluded: the tightest around the digit's instance.
+    """
+    side, most = config.resolution, config.digits[1]
+    return np.dtype(
+        [
+            ("image", "u1", (3, side, side)),
+            ("instances", "u1", (side, side)),
+            ("digits", "u1", (most,)),
+            ("colours", "u1", (most,)),
+            ("boxes", "<i2", (most, 4)),
+        ]
+    )
+
+
+def _pick(numbers: Iterator[float], low: float, high: float) -> float:
+    return low + (high - low) * next(numbers)
+
+
+def _background(numbers: Iterator[float], photos: tuple[NDArray[np.uint8], ...], side: int) -> NDArray[np.int32]:
+    """A crop of one of the photographs, resized bilinearly and perhaps mirrored, as (3, side, side)."""
+    photo = photos[int(next(numbers) * len(photos))]
+    _, height, width = photo.shape
+    crop = _pick(numbers, _CROP[0], min(_CROP[1], height, width) - 1)
+    places: list[NDArray[np.int64]] = []
+    parts: list[NDArray[np.int32]] = []
+    for length in (height, width):
+        start = int(_pick(numbers, 0, length - 1 - crop) * _FIXED)
+        at = start + np.arange(side, dtype=np.int64) * int(crop * _FIXED / side)
+        places.append(at >> 16)
+        parts.append((at >> 8 & 255).astype(np.int32))
+    (rows, columns), (down, right) = places, parts
+    strip = photo[:, :, columns[0] : columns[-1] + 2].astype(np.int32)
+    lines: NDArray[np.int32] = strip[:, rows] * (256 - down)[:, None] + strip[:, rows + 1] * down[:, None]
+    columns = columns - columns[0]
+    values: NDArray[np.int32] = lines[:, :, columns] * (256 - right) + lines[:, :, columns + 1] * right
+    values = (values + (1 << 15)) >> 16
+    return values[:, :, ::-1].copy() if next(numbers) < 0.5 else values
+
+
+def _cells(numbers: Iterator[float], count: int, side: int) -> list[tuple[float, float, float, float]]:
+    """Divide the image into as many rectangles (left, top, right, bottom), always the largest in two."""
+    cells = [(0.0, 0.0, float(side), float(side))]
+    for _ in range(count - 1):
+        left, top, right, bottom = cells.pop(max(range(len(cells)), key=lambda i: _area(cells[i])))
+        part, upright = _pick(numbers, 0.4, 0.6), next(numbers) < 0.5
+        if right - left > bottom - top or (right - left == bottom - top and upright):
+            cut = left + part * (right - left)
+            cells += [(left, top, cut, bottom), (cut, top, right, bottom)]
+        else:
+            cut = top + part * (bottom - top)
+            cells += [(left, top, right, cut), (left, cut, right, bottom)]
+    return cells
+
+
+def _area(cell: tuple[float, float, float, float]) -> float:
+    return (cell[2] - cell[0]) * (cell[3] - cell[1])
+
+
+def _coverage(
+    glyph: NDArray[np.uint8], inverse: tuple[float, float, float, float], centre: tuple[float, float], side: int
+) -> tuple[slice, slice, NDArray[np.int32]]:
+    """Where a warped glyph lies in the image, as rows and columns, and how far it covers each pixel there, 0 to 255.
+
+    Args:
+        inverse: the matrix ((a, b), (c, d)) that turns a step in the image into one in the glyph.
+        centre: of the glyph in the image, (x, y).
+    """
+    a, b, c, d = inverse
+    determinant = a * d - b * c
+    reach = GLYPH_STEP * 4.5  # from the centre of a glyph to beyond its last ink
+    slices = []
+    for middle, extent in zip(centre, ((abs(d) + abs(b)), (abs(c) + abs(a))), strict=True):
+        half = reach * extent / abs(determinant)
+        slices.append(slice(max(int(middle - half), 0), min(int(middle + half) + 2, side)))
+    columns, rows = slices
+    x = np.arange(columns.stop - columns.start, dtype=np.int32)
+    y = np.arange(rows.stop - rows.start, dtype=np.int32)[:, None]
+    from_centre = (columns.start + 0.5 - centre[0], rows.start + 0.5 - centre[1])
+    # One less than the last pixel: it and its neighbours are blank, so what lies outside is blank as well.
+    ends = (0, (GLYPH_SIDE - 1) * _FIXED - 1)
+    places, parts = [], []
+    for along, across in ((a, b), (c, d)):
+        start = GLYPH_SIDE / 2 - 0.5 + along * from_centre[0] + across * from_centre[1]
+        at = (x * int(along * _FIXED) + int(start * _FIXED)) + y * int(across * _FIXED)
+        np.clip(at, *ends, out=at)
+        places.append(at >> 16)
+        parts.append(at >> 8 & 255)
+    place = places[1] * GLYPH_SIDE + places[0]
+    flat = glyph.ravel().astype(np.int32)
+    upper, lower = flat.take(place), flat.take(place + GLYPH_SIDE)
+    upper = (upper << 8) + (flat.take(place + 1) - upper) * parts[0]
+    lower = (lower << 8) + (flat.take(place + GLYPH_SIDE + 1) - lower) * parts[0]
+    return rows, columns, ((upper << 8) + (lower - upper) * parts[1] + (1 << 15)) >> 16
+
+
+def _write_digit(
+    numbers: Iterator[float],
+    config: SceneConfig,
+    origin: Sources,
+    cell: tuple[float, float, float, float],
+    values: NDArray[np.int32],
+    instances: NDArray[np.uint8],
+    number: int,
+) -> tuple[int, int]:
+    """Draw a digit into its cell of ``values`` and ``instances``, and return the digit and its colour."""
+    digit, colour = int(next(numbers) * 10), int(next(numbers) * len(COLOURS))
+    chosen = origin.of_class[digit]
+    glyph = origin.glyphs[chosen[int(next(numbers) * len(chosen))]]
+    left, top, right, bottom = cell
+    size = max(_pick(numbers, *config.scale) * min(right - left, bottom - top), 8.0)
+    centre = (_pick(numbers, left + size / 2, right - size / 2), _pick(numbers, top + size / 2, bottom - size / 2))
+
+    # With t the tangent of half the angle, (1 − t²) / (1 + t²) is its cosine and 2t / (1 + t²) its sine: no library's
+    # sine, which may be another on another machine. The tangent of the limit is rounded for the same reason.
+    limit = round(tan(config.rotation * pi / 360), 6)
+    t = _pick(numbers, -limit, limit)
+    cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
+    shear, width = _pick(numbers, -config.warp, config.warp), 1 + _pick(numbers, -config.warp, config.warp)
+    step = 8 * GLYPH_STEP / size
+    inverse = (
+        step * (cosine / width + shear * -sine),
+        step * (sine / width + shear * cosine),
+        step * -sine,
+        step * cosine,
+    )
+    rows, columns, coverage = _coverage(glyph, inverse, centre, config.resolution)
+
+    behind = values[:, rows, columns]
+    red, green, blue = (int(channel[::2, ::2].sum(dtype=np.int64)) for channel in behind)
+    light = 77 * red + 150 * green + 29 * blue < (112 << 8) * behind[0, ::2, ::2].size
+    strength, opacity = next(numbers), int(_pick(numbers, *config.contrast) * 256)
+    # A light ink on dark ground is 50 to 65 % of the way from white to the colour, a dark one has 30 to 45 % of it.
+    part = int(256 * (0.5 + 0.15 * strength)) if light else int(256 * (0.3 + 0.15 * strength))
+    ink = [255 - ((255 - full) * part >> 8) if light else full * part >> 8 for full in _INK[colour]]
+    mixed = np.array(ink, dtype=np.int32)[:, None, None] - behind
+    mixed *= coverage * opacity
+    mixed += 255 * 128
+    mixed //= 255 * 256
+    behind += mixed
+    instances[rows, columns][coverage >= 128] = number
+    return digit, colour
+
+
+def _turn_colours(values: NDArray[np.int32], degrees: float) -> NDArray[np.int32]:
+    """Turn all colours about the grey axis; the matrix is rounded to 1/4096, so that every machine has the same."""
+    c, s = cos(degrees * pi / 180), sin(degrees * pi / 180)
+    entries = [c + (1 - c) / 3, (1 - c) / 3 - s / 3**0.5, (1 - c) / 3 + s / 3**0.5]
+    same, after, before = (round(4096 * entry) for entry in entries)
+    red, green, blue = values
+    turned = [
+        same * x + after * y + before * z for x, y, z in ((red, green, blue), (green, blue, red), (blue, red, green))
+    ]
+    return np.clip((np.stack(turned) + 2048) >> 12, 0, 255)
+
+
+def _blurred(values: NDArray[np.int32], passes: int) -> NDArray[np.int32]:
+    """Filter with (1, 2, 1) / 4 along both axes so many times; each adds 1/2 to the variance."""
+    for _ in range(passes):
+        for axis in (1, 2):
+            rim = [(0, 0), (0, 0), (0, 0)]
+            rim[axis] = (1, 1)
+            wide = np.pad(values, rim, mode="edge")
+            before, after = (wide[:, :-2], wide[:, 2:]) if axis == 1 else (wide[:, :, :-2], wide[:, :, 2:])
+            values = (before + 2 * values + after + 2) >> 2
+    return values
+
+
+def _noise(words: NDArray[np.uint64], count: int, deviation: float) -> NDArray[np.int32]:
+    """So many values of about normal noise: each is the sum of four random bytes, of which eight make a word."""
+    half, mask = len(words) // 2, np.uint64(0x00FF00FF00FF00FF)
+    eight = np.uint64(8)
+    first, second = words[:half], words[half:]
+    sums = (first & mask) + ((first >> eight) & mask) + (second & mask) + ((second >> eight) & mask)
+    four = sums.astype("<u8", copy=False).view("<u2")[:count].astype(np.int32)
+    spread = (4 * (256**2 - 1) / 12) ** 0.5  # the square root, too, is rounded in one way only
+    return ((four - 510) * int(deviation * 255 / spread * _FIXED) + _FIXED // 2) >> 16
+
+
+def render(config: SceneConfig, split: str, seed: int, index: int) -> NDArray[np.void]:
+    """One scene as a record of :func:`record_type`.
+
+    Args:
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        seed: from 0 to 2⁶³ − 1.
+        index: from 0, without end: how many images a data set has makes no difference to any of them.
+
+    Raises:
+        ValueError: if ``split`` is none of these.
+    """
+    origin = sources(split)
+    side, (fewest, most) = config.resolution, config.digits
+    numbers_needed = 7 + 2 * (most - 1) + 11 * most  # of the scene, of its cells, of its digits
+    # Four bytes for each value, eight bytes a word, two words at a time for four values.
+    words_needed = 2 * -(-3 * side * side // 4) if config.noise else 0
+    stream = np.random.Philox(key=[seed, SPLITS.index(split)], counter=[0, 0, 0, index])
+    words = stream.random_raw(numbers_needed + words_needed)
+    numbers = iter(((words[:numbers_needed] >> np.uint64(11)) * 2.0**-53).tolist())
+
+    scene = np.zeros((), dtype=record_type(config))
+    scene["digits"] = scene["colours"] = NOTHING
+    instances = scene["instances"]
+    count = fewest + int(next(numbers) * (most - fewest + 1))
+    blur = config.blur * next(numbers)
+    values = _background(numbers, origin.photos, side)
+    for j, cell in enumerate(_cells(numbers, count, side)):
+        digit, colour = _write_digit(numbers, config, origin, cell, values, instances, j + 1)
+        scene["digits"][j], scene["colours"][j] = digit, colour
+    for j in range(count):
+        own = instances == j + 1
+        for axis, (low, high) in ((0, (0, 2)), (1, (1, 3))):
+            (places,) = own.any(axis).nonzero()
+            scene["boxes"][j, [low, high]] = places[0], places[-1] + 1
+    values = _blurred(values, int(2 * (blur * side) * (blur * side) + 0.5))
+    if config.hue % 360:
+        values = _turn_colours(values, config.hue)
+    if config.noise:
+        values = values + _noise(words[numbers_needed:], values.size, config.noise).reshape(values.shape)
+    scene["image"] = np.clip(values, 0, 255)
+    return scene
