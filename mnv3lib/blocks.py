@@ -6,14 +6,18 @@ every operation are torchvision's, so that weights, gradients and random numbers
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnv3lib._checks import one_of, positive_int
-from mnv3lib.rows import ACTIVATIONS, Activation, InvertedResidualConfig, make_divisible
+from mnv3lib._checks import fraction, one_of, positive_int
+from mnv3lib.rows import ACTIVATIONS, PADDINGS, Activation, InvertedResidualConfig, Padding, make_divisible
 
-__all__ = ["ConvNormActivation", "InvertedResidual", "SqueezeExcitation", "activation_layer", "norm_layer"]
+__all__ = ["ConvNormActivation", "InvertedResidual", "SamePaddedConv2d", "SqueezeExcitation", "StochasticDepth",
+           "activation_layer", "norm_layer"]  # fmt: skip
 
 #: A decay of 0.99 of the running statistics (paper, 6.1.1) is PyTorch's momentum 0.01; ε is TF-slim's.
 norm_layer = partial(nn.BatchNorm2d, eps=0.001, momentum=0.01)
@@ -25,6 +29,30 @@ def activation_layer(name: Activation) -> nn.Module:
     return nn.Hardswish(inplace=True) if name == "HS" else nn.ReLU(inplace=True)
 
 
+class SamePaddedConv2d(nn.Conv2d):
+    """A convolution that pads with zeros as TensorFlow's SAME does: by the size of its input, in every call.
+
+    ⌈n / stride⌉ windows take (n - 1) % stride lines less than kernel - 1 lines of zeros. Half of them, rounded down, go
+    before the image: at stride 2 on an even side one line less than with symmetric padding. A kernel smaller than its
+    stride needs no zeros, and not this class.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, *, groups: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=False)
+
+    def zeros(self, size: int) -> tuple[int, int]:
+        """Lines of zeros before and after ``size`` lines."""
+        most = self.kernel_size[0] - 1
+        before = (most - (size - 1) % self.stride[0]) // 2
+        # Beyond the last window zeros change nothing; always as many in all keep the sizes simple for torch.export.
+        return before, most - before
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, bottom = self.zeros(x.shape[2])
+        left, right = self.zeros(x.shape[3])
+        return self._conv_forward(F.pad(x, (left, right, top, bottom)), self.weight, self.bias)
+
+
 class ConvNormActivation(nn.Sequential):
     """Convolution without bias, batch norm and, unless it is None, an activation.
 
@@ -33,6 +61,8 @@ class ConvNormActivation(nn.Sequential):
         kernel_size: odd; the padding keeps the size at stride 1.
         stride, groups, dilation: as in ``torch.nn.Conv2d``.
         activation: ``"HS"``, ``"RE"`` or None for a linear layer.
+        norm: makes the batch norm of a width.
+        padding: ``"symmetric"``, or ``"same"`` as TensorFlow's; they differ where the stride is above 1.
 
     Shape:
         (N, in_channels, H, W) to (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
@@ -48,19 +78,26 @@ class ConvNormActivation(nn.Sequential):
         groups: int = 1,
         dilation: int = 1,
         activation: Activation | None = None,
+        norm: Callable[[int], nn.Module] = norm_layer,
+        padding: Padding = "symmetric",
     ) -> None:
-        padding = (kernel_size - 1) // 2 * dilation
-        conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation=dilation,
-            groups=groups,
-            bias=False,
-        )
-        layers: list[nn.Module] = [conv, norm_layer(out_channels)]
+        one_of("padding", padding, PADDINGS)
+        conv: nn.Conv2d
+        if padding == "same" and 1 < stride <= kernel_size:
+            conv = SamePaddedConv2d(in_channels, out_channels, kernel_size, stride, groups=groups)
+        else:
+            zeros = (kernel_size - 1) // 2 * dilation
+            conv = nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                zeros,
+                dilation=dilation,
+                groups=groups,
+                bias=False,
+            )
+        layers: list[nn.Module] = [conv, norm(out_channels)]
         if activation is not None:
             layers.append(activation_layer(activation))
         super().__init__(*layers)
@@ -102,6 +139,34 @@ class SqueezeExcitation(nn.Module):
         return self.gate(x) * x
 
 
+class StochasticDepth(nn.Module):
+    """Leave the whole block out in training: the shortcut alone is left, for some images of the batch.
+
+    What is kept is divided by the share that is kept, so that the mean stays. Outside training nothing happens.
+    Source: Huang et al., arXiv:1603.09382, without their scaling in evaluation.
+
+    Args:
+        rate: probability of an image to lose the block, 0 to 1.
+
+    Shape:
+        (N, …) to (N, …).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = fraction("rate", rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = torch.empty((x.shape[0],) + (1,) * (x.dim() - 1), dtype=x.dtype, device=x.device)
+        kept.bernoulli_(1 - self.rate)
+        return x * (kept / (1 - self.rate) if self.rate < 1 else kept)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate:g}"
+
+
 class InvertedResidual(nn.Module):
     """Expand, look around, weigh, project: one row of the paper's tables (Figure 4).
 
@@ -111,17 +176,32 @@ class InvertedResidual(nn.Module):
 
     Args:
         row: the configuration.
+        norm: makes the batch norm of a width.
+        padding: ``"symmetric"`` or ``"same"``, as in :class:`ConvNormActivation`.
+        drop_rate: how often the block is left out in training, see :class:`StochasticDepth`.
+
+    Raises:
+        ValueError: for a ``drop_rate`` above 0 without a shortcut.
 
     Shape:
         (N, row.input_channels, H, W) to (N, row.out_channels, ⌈H / s⌉, ⌈W / s⌉) with s = row.conv_stride.
     """
 
-    def __init__(self, row: InvertedResidualConfig) -> None:
+    def __init__(
+        self,
+        row: InvertedResidualConfig,
+        *,
+        norm: Callable[[int], nn.Module] = norm_layer,
+        padding: Padding = "symmetric",
+        drop_rate: float = 0.0,
+    ) -> None:
         super().__init__()
+        if fraction("drop_rate", drop_rate) > 0 and not row.use_shortcut:
+            raise ValueError(f"drop_rate must be 0 for a row without a shortcut, got {drop_rate!r}")
         expanded = row.expanded_channels
         layers: list[nn.Module] = []
         if row.use_expansion:
-            layers.append(ConvNormActivation(row.input_channels, expanded, activation=row.activation))
+            layers.append(ConvNormActivation(row.input_channels, expanded, activation=row.activation, norm=norm))
         layers.append(
             ConvNormActivation(
                 expanded,
@@ -131,11 +211,15 @@ class InvertedResidual(nn.Module):
                 groups=expanded,
                 dilation=row.dilation,
                 activation=row.activation,
+                norm=norm,
+                padding=padding,
             )
         )
         if row.use_se:
             layers.append(SqueezeExcitation(expanded, row.squeeze_channels))
-        layers.append(ConvNormActivation(expanded, row.out_channels))
+        layers.append(ConvNormActivation(expanded, row.out_channels, norm=norm))
+        if drop_rate > 0:
+            layers.append(StochasticDepth(drop_rate))
         self.block = nn.Sequential(*layers)
         self.use_res_connect = row.use_shortcut
         self.out_channels = row.out_channels

@@ -11,17 +11,19 @@ MobileNetV3", arXiv:1905.02244v5; channel rules as in torchvision and TF-slim.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 from mnv3lib._checks import boolean, fraction, one_of, positive_int, positive_real
 from mnv3lib.rows import (
     ACTIVATIONS,
     LARGE,
+    PADDINGS,
     SMALL,
     Activation,
     InvertedResidualConfig,
+    Padding,
     connected,
     make_divisible,
     minimalistic,
@@ -30,6 +32,7 @@ from mnv3lib.rows import (
 __all__ = [
     "DILATION_POLICIES",
     "LARGE",
+    "PADDINGS",
     "ROUNDINGS",
     "SMALL",
     "InvertedResidualConfig",
@@ -43,12 +46,13 @@ __all__ = [
     "small_minimalistic",
 ]
 
-Policy = Literal["torchvision", "paper"]
+Rounding = Literal["torchvision", "paper", "timm"]
+DilationPolicy = Literal["torchvision", "paper"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-ROUNDINGS: tuple[Policy, ...] = ("torchvision", "paper")
-DILATION_POLICIES: tuple[Policy, ...] = ("torchvision", "paper")
+ROUNDINGS: tuple[Rounding, ...] = ("torchvision", "paper", "timm")
+DILATION_POLICIES: tuple[DilationPolicy, ...] = ("torchvision", "paper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,13 @@ class MobileNetV3Config:
         in_channels: channels of the image.
         dropout: rate in front of the last linear layer, 0 to 1.
         activation: ``"HS"`` or ``"RE"``, for the stem, the last convolution and the classifier.
+        norm_eps: ε of batch norm, above 0. A trained network needs the one it was trained with.
+        norm_momentum: part of a batch's statistics in the running ones, 0 to 1; PyTorch's sense, one minus a decay.
+        padding: ``"symmetric"``, or ``"same"`` as TensorFlow pads: on an even side, a convolution of stride 2 gets one
+            line less at the top and the left. The sizes of all maps are the same.
+        stochastic_depth: rate at which the last block is left out in training, 0 to 1, image by image; it rises with
+            the block's number from the first to the last, and a block without a shortcut is never left out (Huang et
+            al., "Deep Networks with Stochastic Depth", arXiv:1603.09382).
 
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
@@ -75,13 +86,20 @@ class MobileNetV3Config:
     in_channels: int = 3
     dropout: float = 0.2
     activation: Activation = "HS"
+    norm_eps: float = 0.001
+    norm_momentum: float = 0.01
+    padding: Padding = "symmetric"
+    stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", connected(self.rows))
         for name in ("last_conv", "last_channel", "num_classes", "in_channels"):
             positive_int(name, getattr(self, name))
-        object.__setattr__(self, "dropout", fraction("dropout", self.dropout))
+        for name in ("dropout", "norm_momentum", "stochastic_depth"):
+            object.__setattr__(self, name, fraction(name, getattr(self, name)))
+        object.__setattr__(self, "norm_eps", positive_real("norm_eps", self.norm_eps))
         one_of("activation", self.activation, ACTIVATIONS)
+        one_of("padding", self.padding, PADDINGS)
 
     @property
     def stem_channels(self) -> int:
@@ -97,6 +115,29 @@ class MobileNetV3Config:
         ends = [index for index, row in enumerate(self.rows) if row.conv_stride > 1]
         return (*ends, len(self.rows) + 1)
 
+    def drop_rate(self, number: int) -> float:
+        """Rate at which bottleneck ``number``, counted from 1, is left out in training; 0 without a shortcut."""
+        return self.stochastic_depth * number / len(self.rows) if self.rows[number - 1].use_shortcut else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries, ready for JSON or YAML; :meth:`from_dict` reads them."""
+        return {**asdict(self), "rows": [asdict(row) for row in self.rows]}
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> MobileNetV3Config:
+        """What :meth:`to_dict` gave. What an older version did not write has its default.
+
+        Raises:
+            TypeError, ValueError: naming a part that is unknown or missing, or that a configuration would refuse.
+        """
+        _known_keys("config", cls, described)
+        if not isinstance(described["rows"], list | tuple):
+            raise TypeError(f"rows must be a list of dictionaries, got {described['rows']!r}")
+        for number, row in enumerate(described["rows"], start=1):
+            _known_keys(f"row {number} of config", InvertedResidualConfig, row)
+        rows = tuple(InvertedResidualConfig(**row) for row in described["rows"])
+        return cls(**{**described, "rows": rows})
+
     @classmethod
     def from_rows(
         cls,
@@ -106,12 +147,16 @@ class MobileNetV3Config:
         width_mult: float = 1.0,
         reduced_tail: bool = False,
         dilated: bool = False,
-        rounding: Policy = "torchvision",
-        dilation_policy: Policy = "torchvision",
+        rounding: Rounding = "torchvision",
+        dilation_policy: DilationPolicy = "torchvision",
         num_classes: int = 1000,
         in_channels: int = 3,
         dropout: float = 0.2,
         activation: Activation = "HS",
+        norm_eps: float = 0.001,
+        norm_momentum: float = 0.01,
+        padding: Padding = "symmetric",
+        stochastic_depth: float = 0.0,
     ) -> MobileNetV3Config:
         """Widen, thin and dilate a table of rows; channels are rounded to multiples of 8, also at width 1.
 
@@ -124,11 +169,12 @@ class MobileNetV3Config:
             dilated: keep the last stage at the resolution before it, as for segmentation (paper, 6.4).
             rounding: ``"torchvision"`` scales each printed width on its own; ``"paper"`` expands the *rounded* input by
                 the printed ratio, as TF-slim does, and never thins the classifier's hidden layer below width 1, as
-                TF-slim's fine-grained mode does. Keras and timm are equal to it at widths 0.75 and 1; at other widths
-                they treat the stem (below) or the hidden layer (above 1) differently.
+                TF-slim's fine-grained mode does; ``"timm"`` is the paper's with the stem as printed below width 0.75
+                and the hidden layer as printed at any width. At widths 0.75 and 1 the two are equal, and so is Keras.
             dilation_policy: ``"torchvision"`` dilates the whole last stage; ``"paper"`` (TF-slim) leaves its
                 first block at rate 1.
-            num_classes, in_channels, dropout, activation: as in :class:`MobileNetV3Config`.
+            num_classes, in_channels, dropout, activation, norm_eps, norm_momentum, padding, stochastic_depth: as in
+                :class:`MobileNetV3Config`.
 
         Raises:
             TypeError, ValueError: naming the argument, the value and the range.
@@ -143,14 +189,35 @@ class MobileNetV3Config:
             last_channel = max(1, last_channel // 2)
         if boolean("dilated", dilated):
             table = _dilate(table, dilation_policy)
-        scaled = tuple(_scale(row, width, rounding) for row in table)
+        printed_stem = rounding == "timm" and width < 0.75
+        scaled = tuple(
+            _scale(row, width, rounding, keep_input=printed_stem and index == 0) for index, row in enumerate(table)
+        )
         if rounding == "torchvision":
             last_conv = 6 * scaled[-1].out_channels
             hidden = make_divisible(last_channel * width)
         else:
             last_conv = make_divisible(6 * table[-1].out_channels * width)
             hidden = make_divisible(last_channel * max(1.0, width))
-        return cls(scaled, last_conv, hidden, num_classes, in_channels, dropout, activation)
+        if rounding == "timm":
+            hidden = last_channel
+        return cls(
+            scaled, last_conv, hidden, num_classes, in_channels, dropout, activation,
+            norm_eps, norm_momentum, padding, stochastic_depth,
+        )  # fmt: skip
+
+
+def _known_keys(name: str, kind: type, described: Any) -> None:
+    """``described`` is a dictionary of the fields of ``kind``, with those that have no default."""
+    if not isinstance(described, Mapping):
+        raise TypeError(f"{name} must be a dictionary, got {described!r}")
+    known = {field.name: field.default is MISSING for field in fields(kind)}
+    unknown = sorted(set(described) - set(known))
+    missing = [key for key, needed in known.items() if needed and key not in described]
+    if unknown:
+        raise ValueError(f"{name} has unknown keys {unknown}; was it written by a newer version?")
+    if missing:
+        raise ValueError(f"{name} must have the keys {missing}")
 
 
 def _last_stage(rows: Sequence[InvertedResidualConfig], asked_by: str) -> int:
@@ -171,15 +238,17 @@ def _reduce_tail(rows: Sequence[InvertedResidualConfig]) -> list[InvertedResidua
     return [*rows[:start], *halved]
 
 
-def _dilate(rows: Sequence[InvertedResidualConfig], policy: Policy) -> list[InvertedResidualConfig]:
+def _dilate(rows: Sequence[InvertedResidualConfig], policy: DilationPolicy) -> list[InvertedResidualConfig]:
     """Do not take the last stride; look twice as far instead."""
     start = _last_stage(rows, "dilated")
     first = replace(rows[start], dilation=2) if policy == "torchvision" else replace(rows[start], stride=1)
     return [*rows[:start], first, *(replace(row, dilation=2) for row in rows[start + 1 :])]
 
 
-def _scale(row: InvertedResidualConfig, width: float, rounding: Policy) -> InvertedResidualConfig:
-    input_channels = make_divisible(row.input_channels * width)
+def _scale(
+    row: InvertedResidualConfig, width: float, rounding: Rounding, *, keep_input: bool
+) -> InvertedResidualConfig:
+    input_channels = row.input_channels if keep_input else make_divisible(row.input_channels * width)
     if rounding == "torchvision":
         expanded = row.expanded_channels * width
     else:
@@ -201,8 +270,12 @@ class Options(TypedDict, total=False):
     dilated: bool
     dropout: float
     in_channels: int
-    rounding: Policy
-    dilation_policy: Policy
+    rounding: Rounding
+    dilation_policy: DilationPolicy
+    norm_eps: float
+    norm_momentum: float
+    padding: Padding
+    stochastic_depth: float
 
 
 def takes_options(function: F) -> F:

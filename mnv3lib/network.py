@@ -7,11 +7,12 @@ random numbers drawn, the outputs and the gradients are torchvision's, bit for b
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Unpack
 
 from torch import Tensor, nn
 
-from mnv3lib.blocks import ConvNormActivation, InvertedResidual, activation_layer
+from mnv3lib.blocks import ConvNormActivation, InvertedResidual, activation_layer, norm_layer
 from mnv3lib.config import MobileNetV3Config, Options, large, small, takes_options
 
 __all__ = ["FeatureTaps", "MobileNetV3", "mobilenet_v3_large", "mobilenet_v3_small"]
@@ -37,6 +38,7 @@ class MobileNetV3(nn.Module):
         if not isinstance(config, MobileNetV3Config):
             raise TypeError(f"config must be a MobileNetV3Config, got {config!r}")
         self.config = config
+        norm = partial(norm_layer, eps=config.norm_eps, momentum=config.norm_momentum)
         self.features = nn.Sequential(
             ConvNormActivation(
                 config.in_channels,
@@ -44,9 +46,14 @@ class MobileNetV3(nn.Module):
                 kernel_size=3,
                 stride=2,
                 activation=config.activation,
+                norm=norm,
+                padding=config.padding,
             ),
-            *map(InvertedResidual, config.rows),
-            ConvNormActivation(config.rows[-1].out_channels, config.last_conv, activation=config.activation),
+            *(
+                InvertedResidual(row, norm=norm, padding=config.padding, drop_rate=config.drop_rate(number))
+                for number, row in enumerate(config.rows, start=1)
+            ),
+            ConvNormActivation(config.rows[-1].out_channels, config.last_conv, activation=config.activation, norm=norm),
         )
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(

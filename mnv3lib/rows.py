@@ -13,12 +13,14 @@ from typing import Literal
 
 from mnv3lib._checks import boolean, one_of, positive_int, positive_real
 
-__all__ = ["ACTIVATIONS", "LARGE", "SMALL", "Activation", "InvertedResidualConfig", "connected", "make_divisible",
-           "minimalistic"]  # fmt: skip
+__all__ = ["ACTIVATIONS", "LARGE", "PADDINGS", "SMALL", "Activation", "InvertedResidualConfig", "Padding", "connected",
+           "make_divisible", "minimalistic"]  # fmt: skip
 
 Activation = Literal["RE", "HS"]
+Padding = Literal["symmetric", "same"]
 
 ACTIVATIONS: tuple[Activation, ...] = ("RE", "HS")
+PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchvision.ops import stochastic_depth
 
 from mnv3lib.config import InvertedResidualConfig, MobileNetV3Config
 
@@ -96,6 +97,16 @@ def h_swish(x: Tensor) -> Tensor:
 ACTIVATIONS = {"HS": h_swish, "RE": F.relu, None: lambda x: x}
 
 
+def tensorflow_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Zeros as TensorFlow's manual has them for SAME, dilation 1; after the image where they are odd in number."""
+    zeros = []
+    for size in (x.shape[3], x.shape[2]):
+        out = -(-size // stride)
+        total = max((out - 1) * stride + kernel - size, 0)
+        zeros += [total // 2, total - total // 2]
+    return F.pad(x, zeros)
+
+
 def convolution(
     x: Tensor,
     state: State,
@@ -106,12 +117,18 @@ def convolution(
     dilation: int = 1,
     groups: int = 1,
     training: bool = False,
+    eps: float = 0.001,
+    momentum: float = 0.01,
+    padding: str = "symmetric",
 ) -> Tensor:
     """Convolution, batch norm (ε 0.001, decay 0.99), activation; in training the statistics in ``state`` move on."""
     weight = state[f"{name}.0.weight"]
-    x = F.conv2d(x, weight, None, stride, weight.shape[-1] // 2 * dilation, dilation, groups)
+    zeros = weight.shape[-1] // 2 * dilation
+    if padding == "same" and stride > 1:
+        x, zeros = tensorflow_same(x, weight.shape[-1], stride), 0
+    x = F.conv2d(x, weight, None, stride, zeros, dilation, groups)
     norm = [state[f"{name}.1.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-    x = F.batch_norm(x, *norm, training=training, momentum=0.01, eps=0.001)
+    x = F.batch_norm(x, *norm, training=training, momentum=momentum, eps=eps)
     return ACTIVATIONS[activation](x)
 
 
@@ -121,9 +138,11 @@ def squeeze_and_excitation(x: Tensor, state: State, name: str) -> Tensor:
     return x * h_sigmoid(F.conv2d(squeezed, state[f"{name}fc2.weight"], state[f"{name}fc2.bias"]))
 
 
-def bottleneck(x: Tensor, state: State, name: str, row: InvertedResidualConfig, *, training: bool = False) -> Tensor:
+def bottleneck(
+    x: Tensor, state: State, name: str, row: InvertedResidualConfig, *, drop_rate: float = 0.0, **more: Any
+) -> Tensor:
     """One row of the tables, after Figure 4: the six steps, each where the row asks for it."""
-    y, step, more = x, 0, {"training": training}
+    y, step = x, 0
     if row.expanded_channels != row.input_channels:
         y, step = convolution(y, state, f"{name}{step}", row.activation, **more), step + 1
     stride = 1 if row.dilation > 1 else row.stride
@@ -134,15 +153,19 @@ def bottleneck(x: Tensor, state: State, name: str, row: InvertedResidualConfig, 
     if row.use_se:
         y, step = squeeze_and_excitation(y, state, f"{name}{step + 1}."), step + 1
     y = convolution(y, state, f"{name}{step + 1}", None, **more)
-    return x + y if row.stride == 1 and row.input_channels == row.out_channels else y
+    if row.stride > 1 or row.input_channels != row.out_channels:
+        return y
+    return x + stochastic_depth(y, drop_rate, "row", training=more.get("training", False) and drop_rate > 0)
 
 
 def logits(config: MobileNetV3Config, state: State, image: Tensor, *, training: bool = False) -> Tensor:
     """The whole network on the tensors of a state dict, with nothing but torch's functions."""
-    head, more = config.activation, {"training": training}
+    head = config.activation
+    more = {"training": training, "eps": config.norm_eps, "momentum": config.norm_momentum, "padding": config.padding}
     x = convolution(image, state, "features.0", head, stride=2, **more)
     for number, row in enumerate(config.rows, start=1):
-        x = bottleneck(x, state, f"features.{number}.block.", row, **more)
+        drop_rate = config.stochastic_depth * number / len(config.rows)
+        x = bottleneck(x, state, f"features.{number}.block.", row, drop_rate=drop_rate, **more)
     x = convolution(x, state, f"features.{len(config.rows) + 1}", head, **more)
     x = F.linear(x.mean((2, 3)), state["classifier.0.weight"], state["classifier.0.bias"])
     x = F.dropout(ACTIVATIONS[head](x), config.dropout, training=training)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import pickle
 from importlib import import_module
 from typing import Any
@@ -192,12 +193,44 @@ def test_parameter_totals_of_both_rules(variant: Any, width: float, by_torchvisi
 
 @pytest.mark.parametrize(("variant", "total"), [(large, 2_689_904), (small, 1_593_224)])
 def test_keras_and_timm_do_not_thin_the_stem(variant: Any, total: int) -> None:
-    """TF-slim does; beside that, their rule is "paper". A stem of 16 below width ¾ is a change to the first row."""
+    """TF-slim does; beside that, their rule is "paper" up to width 1."""
     described = variant(width_mult=0.5, rounding="paper")
     first = dataclasses.replace(described.rows[0], input_channels=16, expanded_channels=16)
     wide = dataclasses.replace(described, rows=(first, *described.rows[1:]))
     assert (described.stem_channels, wide.stem_channels) == (8, 16)
+    assert wide == variant(width_mult=0.5, rounding="timm")
     assert cost.profile(wide).parameters == total
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_timm_s_rule_is_the_paper_s_but_for_both_ends(variant: Any) -> None:
+    for width in (0.75, 1.0):
+        assert variant(width_mult=width, rounding="timm") == variant(width_mult=width, rounding="paper")
+    for width in (0.3, 0.5, 0.74, 1.25, 2.0):
+        by_timm, by_paper = (variant(width_mult=width, rounding=rule) for rule in ("timm", "paper"))
+        assert by_timm.rows[1:] == by_paper.rows[1:]
+        assert by_timm.last_conv == by_paper.last_conv
+        assert by_timm.last_channel == variant().last_channel
+        assert by_timm.stem_channels == (16 if width < 0.75 else by_paper.stem_channels)
+    twice = (LARGE[0], LARGE[0])
+    described = MobileNetV3Config.from_rows(twice, last_channel=64, width_mult=0.5, rounding="timm")
+    assert [row.input_channels for row in described.rows] == [16, 8], "the first row's input alone is the stem"
+
+
+@pytest.mark.parametrize("width", [0.35, 0.5, 0.6, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0])
+@pytest.mark.parametrize("variant", TABLES)
+def test_timm_s_rule_is_timm_s(variant: str, width: float) -> None:
+    import torch
+
+    theirs = import_module("timm.models.mobilenetv3")
+    with torch.device("meta"):
+        network = theirs._gen_mobilenet_v3(f"mobilenetv3_{variant}_100", width)
+    described = getattr(config, variant)(width_mult=width, rounding="timm")
+    convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    expected = [module.out_channels for module in convolutions] + [network.classifier.out_features]
+    layers = [layer for layer in cost.profile(described).layers if layer.kind != "pool"]
+    assert [layer.output[0] for layer in layers] == expected
+    assert cost.profile(described).parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_rules_agree_at_width_1_and_heads_below_it() -> None:
@@ -278,11 +311,42 @@ def test_keywords_are_strict(variant: Any) -> None:
         variant(10)
     parameters = inspect.signature(variant).parameters
     assert set(parameters) == {
-        "num_classes", "width_mult", "reduced_tail", "dilated", "dropout", "in_channels", "rounding", "dilation_policy"
+        "num_classes", "width_mult", "reduced_tail", "dilated", "dropout", "in_channels", "rounding", "dilation_policy",
+        "norm_eps", "norm_momentum", "padding", "stochastic_depth",
     }  # fmt: skip
     assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     assert variant(**defaults) == variant()
+
+
+def test_a_config_as_plain_data() -> None:
+    odd = {"width_mult": 0.35, "dilated": True, "dropout": 0.1, "norm_eps": 1e-5, "norm_momentum": 0.1,
+           "padding": "same", "stochastic_depth": 0.3, "num_classes": 3, "in_channels": 5}  # fmt: skip
+    for described in (small(), large_minimalistic(**odd), large(**odd, rounding="timm")):
+        written = json.loads(json.dumps(described.to_dict()))
+        assert MobileNetV3Config.from_dict(written) == described
+    written = small().to_dict()
+    del written["padding"], written["rows"][0]["dilation"]
+    assert MobileNetV3Config.from_dict(written) == small(), "an older version knew fewer"
+    for changes, error, words in (
+        ({"depth": 2}, ValueError, ("['depth']", "newer version")),
+        ({"rows": 3}, TypeError, ("rows", "3")),
+        ({"rows": [{"kernel": 3}]}, ValueError, ("row 1", "input_channels")),
+        ({"rows": [{**small().to_dict()["rows"][0], "groups": 2}]}, ValueError, ("row 1", "groups")),
+        ({"rows": ["RE"]}, TypeError, ("row 1", "'RE'")),
+        ({"num_classes": "3"}, TypeError, ("num_classes", "'3'")),
+    ):
+        complaint(error, lambda changes=changes: MobileNetV3Config.from_dict({**small().to_dict(), **changes}), *words)
+    complaint(ValueError, lambda: MobileNetV3Config.from_dict({"rows": []}), "last_conv", "last_channel")
+    complaint(TypeError, lambda: MobileNetV3Config.from_dict([]), "config", "[]")
+
+
+def test_stochastic_depth_rises_to_its_rate() -> None:
+    rates = [large(stochastic_depth=0.3).drop_rate(number) for number in range(1, 16)]
+    linear = [0.3 * number / 15 for number in range(1, 16)]
+    assert rates == [rate if row.use_shortcut else 0 for rate, row in zip(linear, LARGE, strict=True)]
+    assert rates[-1] == 0.3
+    assert {large().drop_rate(number) for number in range(1, 16)} == {0.0}
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -322,6 +386,14 @@ BAD_OPTIONS: list[tuple[str, Any, type[Exception], str]] = [
     ("dropout", True, TypeError, FRACTION),
     ("rounding", "tensorflow", ValueError, "'torchvision', 'paper'"),
     ("rounding", None, ValueError, "'torchvision', 'paper'"),
+    ("norm_eps", 0, ValueError, NUMBER),
+    ("norm_eps", "1e-5", TypeError, NUMBER),
+    ("norm_momentum", 1.1, ValueError, FRACTION),
+    ("norm_momentum", None, TypeError, FRACTION),
+    ("padding", "SAME", ValueError, "'symmetric', 'same'"),
+    ("padding", 1, ValueError, "'symmetric', 'same'"),
+    ("stochastic_depth", -0.1, ValueError, FRACTION),
+    ("stochastic_depth", NAN, ValueError, FRACTION),
     ("dilation_policy", "keras", ValueError, "'torchvision', 'paper'"),
     ("dilation_policy", ["paper"], ValueError, "'torchvision', 'paper'"),
     ("reduced_tail", 1, TypeError, "True or False"),

@@ -18,8 +18,8 @@ from reference import assert_same_state, batch, calibrate, relative_error, same_
 from torch import Tensor, nn
 
 import mnv3lib
-from mnv3lib import FeatureTaps, MobileNetV3, config, mobilenet_v3_large, mobilenet_v3_small
-from mnv3lib.blocks import ConvNormActivation, SqueezeExcitation, activation_layer
+from mnv3lib import FeatureTaps, MobileNetV3, config, cost, mobilenet_v3_large, mobilenet_v3_small
+from mnv3lib.blocks import ConvNormActivation, InvertedResidual, SqueezeExcitation, StochasticDepth, activation_layer
 from mnv3lib.config import LARGE, SMALL, MobileNetV3Config
 
 NETWORKS = {"large": mobilenet_v3_large, "small": mobilenet_v3_small}
@@ -49,13 +49,104 @@ def test_options_are_strict(build: Any) -> None:
 
 def test_options_arrive() -> None:
     options = {"num_classes": 7, "width_mult": 0.5, "reduced_tail": True, "dilated": True, "dropout": 0.5,
-               "in_channels": 2, "rounding": "paper", "dilation_policy": "paper"}  # fmt: skip
+               "in_channels": 2, "rounding": "paper", "dilation_policy": "paper", "norm_eps": 1e-4,
+               "norm_momentum": 0.2, "padding": "same", "stochastic_depth": 0.1}  # fmt: skip
     assert mobilenet_v3_small(**options).config == config.small(**options)
     assert mobilenet_v3_large(**options).config == config.large(**options)
     network = mobilenet_v3_small(**options)
     assert network.classifier[2].p == 0.5
     assert network.classifier[3].out_features == 7
     assert network.features[0][0].in_channels == 2
+
+
+@pytest.mark.parametrize("variant", NETWORKS)
+def test_batch_norm_and_stochastic_depth_arrive(variant: str) -> None:
+    network = NETWORKS[variant](norm_eps=1e-5, norm_momentum=0.1, stochastic_depth=0.3)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
+    rates = {
+        number: block.block[-1].rate
+        for number, block in enumerate(network.features)
+        if hasattr(block, "block") and isinstance(block.block[-1], StochasticDepth)
+    }
+    assert rates == {
+        number: 0.3 * number / len(network.config.rows)
+        for number, row in enumerate(network.config.rows, start=1)
+        if row.use_shortcut
+    }
+    assert list(network.state_dict()) == list(NETWORKS[variant]().state_dict())
+    assert not [module for module in NETWORKS[variant]().modules() if isinstance(module, StochasticDepth)]
+
+
+def test_stochastic_depth_loses_blocks_by_image() -> None:
+    dropping = StochasticDepth(0.25).train()
+    torch.manual_seed(0)
+    images = torch.rand(4000, 2, 3, 1) + 1
+    found = dropping(images)
+    lost = (found == 0).flatten(1)
+    assert same_bits(lost.all(1), lost.any(1)), "an image loses the block whole or not at all"
+    assert lost[:, 0].float().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert torch.allclose(found[~lost[:, 0]], images[~lost[:, 0]] / 0.75)
+    assert found.mean().item() == pytest.approx(images.mean().item(), rel=0.03)
+    assert not StochasticDepth(1.0).train()(images).any()
+    state = torch.get_rng_state()
+    assert dropping.eval()(images) is images
+    assert StochasticDepth(0.0).train()(images) is images
+    assert torch.equal(state, torch.get_rng_state())
+    with pytest.raises(ValueError, match=r"drop_rate must be 0 for a row without a shortcut, got 0.1"):
+        InvertedResidual(SMALL[0], drop_rate=0.1)
+    with pytest.raises(ValueError, match=r"rate must be a number from 0 to 1, got 2"):
+        StochasticDepth(2)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_same_padding_gives_every_size_rounded_up(kernel: int, stride: int) -> None:
+    conv = ConvNormActivation(1, 1, kernel_size=kernel, stride=stride, padding="same").eval()
+    with torch.no_grad():
+        for height in range(1, 20):
+            assert conv(batch(1, 1, height, 23 - height)).shape[2:] == (
+                -(-height // stride),
+                -(-(23 - height) // stride),
+            )
+
+
+def test_same_padding_starts_where_tensorflow_does() -> None:
+    """Kernel 3, stride 2, weights 1, 10, 100 on the lines 1, 2, 3, …: even sides start at the first line, odd before it."""
+    conv = ConvNormActivation(1, 1, kernel_size=3, stride=2, padding="same")[0]
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([1.0, 10.0, 100.0]) * torch.tensor([[0.0], [1.0], [0.0]]))
+        for n, expected in ((4, [321.0, 43.0]), (5, [210.0, 432.0, 54.0]), (1, [10.0]), (2, [21.0])):
+            lines = torch.arange(1.0, n + 1).expand(1, 1, 1, n)
+            assert conv(lines).flatten().tolist() == expected
+
+
+def test_costs_do_not_depend_on_the_padding() -> None:
+    for side in (224, 225, 37):
+        same, symmetric = (
+            cost.profile(config.large(padding=padding), (side, side + 11)) for padding in ("same", "symmetric")
+        )
+        assert same == symmetric
+        network = mobilenet_v3_large(padding="same", width_mult=0.35)
+        shapes = [tuple(map_.shape[1:]) for map_ in FeatureTaps(network, range(17))(batch(2, 3, side, side + 11))]
+        report = cost.profile(network.config, (side, side + 11))
+        assert shapes == [group[-1].output for group in report.features[:-1]]
+
+
+def test_same_padding_sees_as_far() -> None:
+    """The receptive field has the same side; on even sides it lies lower and further right."""
+    fields = {}
+    for padding in ("symmetric", "same"):
+        network = MobileNetV3(config.small_minimalistic(width_mult=0.25, padding=padding)).double().eval()
+        images = batch(1, 3, 448, 448).double().requires_grad_()
+        maps = network.features[:7](images)
+        maps[0, :, 14, 14].sum().backward()
+        reached = images.grad.abs().sum((0, 1)).nonzero()
+        fields[padding] = (reached.min(0).values.tolist(), reached.max(0).values.tolist())
+    stride = cost.profile(config.small_minimalistic(width_mult=0.25), 448).features[6][-1]
+    for start, end in fields.values():
+        assert [last - first + 1 for first, last in zip(start, end, strict=True)] == [stride.receptive_field] * 2
+    assert fields["same"][0] > fields["symmetric"][0]
 
 
 def test_minimalistic_networks_have_neither_gates_nor_h_swish() -> None:
@@ -303,6 +394,33 @@ def test_export_with_dynamic_batch_height_and_width(variant: str, deviation: Dev
             expected = network(images)
             deviation(relative_error(program.module()(images), expected))
     assert set(program.state_dict) == set(network.state_dict())
+
+
+@pytest.mark.proves(
+    "Padded as TensorFlow's SAME and exported with `torch.export`, batch, height and width free",
+    against="the network itself, on even and odd sides",
+    tolerance=1e-4,
+    unit="relative to the spread",
+)
+@EXPORT
+@pytest.mark.slow
+def test_export_of_same_padding_with_dynamic_sizes(deviation: Deviation) -> None:
+    network = calibrated(padding="same", width_mult=0.5)
+    dim = torch.export.Dim
+    shapes = {
+        "x": {0: dim("batch", min=1, max=64), 2: dim("height", min=33, max=512), 3: dim("width", min=33, max=512)}
+    }
+    program = torch.export.export(network, (batch(2, 3, 64, 96),), dynamic_shapes=shapes)
+    for shape in ((2, 3, 64, 96), (1, 3, 33, 80), (3, 3, 97, 131), (3, 3, 98, 130)):
+        images = batch(*shape)
+        with torch.no_grad():
+            deviation(relative_error(program.module()(images), network(images)))
+
+
+def test_same_padding_can_be_traced_by_symbols() -> None:
+    network, images = calibrated(padding="same", width_mult=0.35), batch(2, 3, 50, 33)
+    with torch.no_grad():
+        assert same_bits(torch.fx.symbolic_trace(network)(images), network(images))
 
 
 @EXPORT

@@ -26,16 +26,19 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from mnv3lib import config
-from mnv3lib.config import ROUNDINGS, MobileNetV3Config
+from mnv3lib.config import MobileNetV3Config
 from mnv3lib.cost import Layer, Profile, profile
 from mnv3lib.explore.palette import ACCENT, KINDS, LABELS
 
-__all__ = ["FIXED", "REFERENCE", "RESOLUTIONS", "VARIANTS", "WIDTHS", "Feature", "explorer_table", "features"]
+__all__ = ["FIXED", "REFERENCE", "RESOLUTIONS", "ROUNDINGS", "VARIANTS", "WIDTHS", "Feature", "explorer_table",
+           "features"]  # fmt: skip
 
 #: Stops of the width slider.
 WIDTHS: tuple[float, ...] = tuple(round(0.25 + 0.05 * step, 2) for step in range(36))
 #: Stops of the resolution slider, pixels. The table relies on their being multiples of 32.
 RESOLUTIONS: tuple[int, ...] = tuple(range(96, 321, 32))
+#: The channel rules to choose from; timm's differs from the paper's in the two ends only.
+ROUNDINGS = ("torchvision", "paper")
 #: What changes are compared with: width and resolution, no options.
 REFERENCE = (1.0, 224)
 
