@@ -112,7 +112,7 @@ def test_same_padding_gives_every_size_rounded_up(kernel: int, stride: int) -> N
 
 
 def test_same_padding_starts_where_tensorflow_does() -> None:
-    """Kernel 3, stride 2, weights 1, 10, 100 on the lines 1, 2, 3, …: even sides start at the first line, odd before it."""
+    """Kernel 3, stride 2, weights 1, 10, 100, values 1, 2, 3, …: even sides start at the first, odd ones before it."""
     conv = ConvNormActivation(1, 1, kernel_size=3, stride=2, padding="same")[0]
     with torch.no_grad():
         conv.weight.copy_(torch.tensor([1.0, 10.0, 100.0]) * torch.tensor([[0.0], [1.0], [0.0]]))

@@ -10,7 +10,16 @@ from typing import Any
 import traitlets
 
 from mnv3lib.cost import profile
-from mnv3lib.explore.tables import REFERENCE, RESOLUTIONS, ROUNDINGS, VARIANTS, WIDTHS, Feature, explorer_table, features
+from mnv3lib.explore.tables import (
+    REFERENCE,
+    RESOLUTIONS,
+    ROUNDINGS,
+    VARIANTS,
+    WIDTHS,
+    Feature,
+    explorer_table,
+    features,
+)
 from mnv3lib.explore.widget import StaticWidget
 
 __all__ = ["CONTROLS", "Explorer"]
