@@ -156,7 +156,7 @@ _ONLY_FOR: dict[str, tuple[Task, ...]] = {
 
 def _section(kind: type, path: str, value: Any) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"{path} must be a {kind.__name__}, got {value!r}")
+        raise TypeError(f"{path} must be of type {kind.__name__}, got {value!r}")
     return value
 
 
