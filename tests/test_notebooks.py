@@ -28,6 +28,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
+from ledger import Deviation
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -598,10 +599,16 @@ def verdict(path: Path, said: str, status: int) -> None:
     assert re.search(rf"^{cells} passed( in [^,]*)?$", said, flags=re.M), said
 
 
+@pytest.mark.proves(
+    "Notebooks, each run alone in a folder outside the repository: cells that print something else",
+    against="what the pages show",
+    tolerance=0,
+    unit="count",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_alone_and_prints_what_it_printed(
-    path: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+    path: Path, tmp_path: Path, deviation: Deviation, record_property: Callable[[str, object], None]
 ) -> None:
     start = time.perf_counter()
     said, status = validate(path, tmp_path)
@@ -609,6 +616,7 @@ def test_a_notebook_runs_alone_and_prints_what_it_printed(
     notebook = nbformat.read(path, as_version=4)
     record_property("measured", f"{path.stem}: {words(notebook):,} words, runs in {seconds:.0f} s")
     verdict(path, said, status)
+    deviation(len(code_cells(notebook)) - int(re.search(r"(\d+) passed", said)[1]))
     assert seconds <= 2 * SECONDS  # tests share the machine
 
 
