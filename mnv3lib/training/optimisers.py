@@ -28,8 +28,9 @@ class RMSpropTF(torch.optim.Optimizer):
         w &\leftarrow w - m
 
     PyTorch's has :math:`g / (\sqrt{s} + \varepsilon)` and :math:`s_0 = 0`, and multiplies by :math:`\eta` only when it
-    takes the step, so that a new learning rate also rescales the steps that momentum remembers; here it does not. Where
-    :math:`s` is far below ε, PyTorch's ε does what TensorFlow's square root of ε does.
+    takes the step, so that a new learning rate also rescales the steps that momentum remembers; here it does not. With
+    the root of this ε as its own, PyTorch's settled steps are smaller by a factor from 1 to √2, most where
+    :math:`s = \varepsilon`. The mean square that starts at one makes the first steps small, like a warm-up.
 
     Args:
         params: parameters, or groups of them.
