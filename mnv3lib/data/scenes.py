@@ -82,6 +82,7 @@ class DigitScenes(Dataset[Any]):
     Attributes:
         classes: names by label; for segmentation and detection the first is ``"background"``.
         num_classes: how many names.
+        broken: always empty; data sets of files have it.
         config: all parameters of the scenes.
         records: (size,) the scenes as they are stored, see :func:`~mnv3lib.data.render.record_type`; None if
             ``cache`` is False.
@@ -129,6 +130,7 @@ class DigitScenes(Dataset[Any]):
         names = LABELS[self.labels]
         self.classes = names if self.task == "classification" else ("background", *names)
         self.num_classes = len(self.classes)
+        self.broken: list[tuple[str, str]] = []
         self._class_of = self._table()
         self._kind = record_type(self.config)
         self.records: NDArray[np.void] | None = None

@@ -1,0 +1,82 @@
+"""Looking at a data set: its images in rows, with what is to be learnt about each written above or drawn into it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Rectangle
+
+from mnv3lib._checks import positive_int
+from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.palette import COLOURS
+
+__all__ = ["contact_sheet"]
+
+_INKS = [colour for name, colour in COLOURS.items() if name != "black"]
+_IGNORED = 255
+
+
+@in_style
+def contact_sheet(dataset: Any, n: int = 12, *, columns: int = 6, first: int = 0) -> Drawing:
+    """The first images of a data set with their targets: classes above, boxes or a mask in the image.
+
+    Args:
+        dataset: of :mod:`mnv3lib.data`, without a transform that changes the form of its items.
+        n: how many images; fewer if the data set ends before.
+        columns: in a row.
+        first: index of the first.
+
+    Returns:
+        The drawing; its words count the classes that are shown.
+    """
+    positive_int("n", n)
+    positive_int("columns", columns)
+    chosen = range(first, min(first + n, len(dataset)))
+    if not chosen:
+        raise ValueError(f"first must be an index of {len(dataset)} images, got {first!r}")
+    rows = -(-len(chosen) // columns)
+    figure, axes = new_figure(height=5.8 * rows / columns, nrows=rows, ncols=columns, squeeze=False)
+    seen: Counter[str] = Counter()
+    kind = "class"
+    for frame in axes.flat:
+        frame.axis("off")
+    for index, frame in zip(chosen, axes.flat, strict=False):
+        image, target = dataset[index]
+        frame.imshow(np.asarray(image).transpose(1, 2, 0), interpolation="nearest")
+        if isinstance(target, int):
+            names = [dataset.classes[target]]
+        elif isinstance(target, dict):
+            kind = "box"
+            names = _draw_boxes(frame, target, dataset.classes)
+        else:
+            kind = "mask"
+            names = _draw_mask(frame, np.asarray(target), dataset.classes)
+        seen.update(names)
+        frame.set_title(" ".join(names), pad=2)
+    counts = ", ".join(f"{seen[name]} of {name}" for name in sorted(seen))
+    words = {"class": "with their classes above", "box": "with boxes", "mask": "with masks over them"}[kind]
+    unit = {"class": "images", "box": "boxes", "mask": "images that show it,"}[kind]
+    return Drawing(figure, f"{len(chosen)} images {words}; {unit} by class: {counts or 'none'}.")
+
+
+def _draw_boxes(frame: Any, target: dict[str, Any], classes: Sequence[str]) -> list[str]:
+    names = [classes[label] for label in target["labels"].tolist()]
+    for left, top, right, bottom in target["boxes"].tolist():
+        # The centre of the first pixel is at 0, its edge half a pixel before.
+        frame.add_patch(
+            Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=COLOURS["vermilion"])
+        )
+    return names
+
+
+def _draw_mask(frame: Any, mask: Any, classes: Sequence[str]) -> list[str]:
+    here = [int(value) for value in np.unique(mask) if value not in (0, _IGNORED)]
+    inks = ListedColormap([_INKS[value % len(_INKS)] for value in here] or ["none"])
+    places = np.searchsorted(here, mask) if here else np.zeros_like(mask)
+    shown = np.ma.masked_where((mask == 0) | (mask == _IGNORED), places)
+    frame.imshow(shown, cmap=inks, vmin=0, vmax=max(len(here) - 1, 1), alpha=0.6, interpolation="nearest")
+    return [classes[value] for value in here]
