@@ -46,7 +46,7 @@ def train_transform(augment: Augment, data: Data, task: Task) -> v2.Transform:
         For detection it keeps its size and stays between 0 and 1, because detection networks resize and normalise
         themselves; boxes that a crop emptied are removed with their labels.
     """
-    size, steps = data.train_size, [_to_image()]
+    size, steps = data.train_size, list[v2.Transform]()
     if augment.scale_range is not None:
         low, high = (max(1, round(part * data.eval_size)) for part in augment.scale_range)
         # The upper bound of torchvision's RandomResize is never drawn.
@@ -80,7 +80,7 @@ def eval_transform(augment: Augment, data: Data, task: Task) -> v2.Transform:
         ``eval_resize``. For segmentation the shorter side becomes ``eval_size`` and nothing is cut off, for detection
         images keep their size.
     """
-    size, steps = data.eval_size, [_to_image()]
+    size, steps = data.eval_size, list[v2.Transform]()
     if task == "classification":
         if data.eval_resize is None:
             steps.append(v2.Resize((size, size)))
@@ -112,20 +112,17 @@ def batch_transform(augment: Augment, num_classes: int) -> Callable[[Tensor, Ten
     return v2.RandomChoice(choices) if len(choices) > 1 else choices[0]
 
 
-def _to_image() -> v2.Transform:
-    return v2.Compose([v2.ToImage(), v2.ToDtype(torch.uint8, scale=True)])
-
-
 def _crop(size: int) -> v2.Transform:
     """A random square, filled up with black, and in masks with :data:`IGNORED`, where the image is smaller."""
-    return v2.RandomCrop(size, pad_if_needed=True, fill={tv_tensors.Image: 0, tv_tensors.Mask: IGNORED})
+    return v2.RandomCrop(size, pad_if_needed=True, fill={tv_tensors.Mask: IGNORED, "others": 0})
 
 
 def _to_numbers(augment: Augment, task: Task) -> list[v2.Transform]:
     types = {tv_tensors.Image: torch.float32, "others": None}
     if task == "segmentation":
         types[tv_tensors.Mask] = torch.int64  # classes, as the loss wants them
-    steps: list[v2.Transform] = [v2.ToDtype(types, scale=True)]
+    # Until here a PIL image stays one: Pillow resizes a little differently, and published accuracies are with Pillow.
+    steps: list[v2.Transform] = [v2.ToImage(), v2.ToDtype(types, scale=True)]
     if task != "detection":
         steps.append(v2.Normalize(augment.mean, augment.std))
     return [*steps, v2.ToPureTensor()] if task == "classification" else steps
