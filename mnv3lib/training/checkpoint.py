@@ -13,6 +13,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def write_bytes(path: Path, data: bytes, *, keep: Path | None = None) -> None:
         os.replace(fresh, path)
         _sync_folder(path.parent)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
-        left = f"{path} is as it was" if path.exists() else "nothing was there before"
+        with suppress(OSError):
+            fresh.unlink()
+        left = f"{path} is as it was" if path.exists() else "there is none"
         raise CheckpointError(f"{path} cannot be written: {error.strerror or error}; {left}") from error
 
 
