@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = ["FeatureTaps", "MobileNetV3", "config", "cost", "mobilenet_v3_large", "mobilenet_v3_small"]
 
-_MODULES = ("blocks", "explore", "network")
+_MODULES = ("blocks", "explore", "network", "weights")
 _NETWORK = ("FeatureTaps", "MobileNetV3", "mobilenet_v3_large", "mobilenet_v3_small")
 
 
