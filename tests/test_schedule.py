@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger import Deviation
 from torch.optim import lr_scheduler as theirs
@@ -133,6 +133,7 @@ def test_the_epoch_in_which_warm_up_ends_has_the_first_value_of_the_curve() -> N
     assert factor(schedule, 1, 2) == pytest.approx((1 + cos(pi / 3)) / 2)
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(["constant", "step", "multistep", "cosine", "poly"]),
     epochs=st.integers(1, 1000),

@@ -4,16 +4,128 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mnv3lib.training.recipe import Recipe
+from mnv3lib._checks import positive_int, positive_real
+from mnv3lib.config import MobileNetV3Config
+from mnv3lib.cost import profile
+from mnv3lib.training.recipe import NETWORKS, Recipe
+from mnv3lib.training.schedule import factor
+from mnv3lib.training.sections import Data
 
-__all__ = ["Plan", "describe"]
+__all__ = ["Plan", "activations_kept", "describe"]
+
+#: Training images of data sets that are always the same; of COCO, those with objects.
+_IMAGES = {"imagenet": 1_281_167, "cifar10": 50_000, ("coco", "detection"): 117_266, ("voc", "segmentation"): 1_464}
+#: Classes, with the background where the task has one.
+_CLASSES = {
+    "imagenet": 1000,
+    "cifar10": 10,
+    "voc": 21,
+    ("digitscenes", "classification"): 10,
+    "digitscenes": 11,
+    ("coco", "detection"): 91,
+    ("coco", "segmentation"): 21,
+}
+#: Numbers that an optimiser keeps for each parameter, with and without momentum.
+_STATES = {"rmsprop-tf": (2, 2), "rmsprop": (2, 1), "sgd": (1, 0), "adamw": (2, 2)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """See :func:`describe`."""
+    """What a recipe comes to; made by :func:`describe`, and a table when printed.
+
+    Attributes:
+        recipe: the recipe.
+        images: training images, or None if nobody knows without reading them.
+        num_classes: classes, or None.
+        parameters: trained numbers, or None for a network that is not of this library.
+        macs: multiply-adds of one training image going forward, or None likewise.
+        weights_bytes: weights, gradients, the optimiser's numbers and the moving average, or None likewise.
+        activations_bytes: what one step keeps for its backward pass, of ``batch_size / accumulate`` images in one
+            process and float32, or None likewise.
+        images_per_second: as measured, or None.
+    """
 
     recipe: Recipe
+    images: int | None
+    num_classes: int | None
+    parameters: int | None
+    macs: int | None
+    weights_bytes: int | None
+    activations_bytes: int | None
+    images_per_second: float | None
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Steps of the optimiser that see every image once; the last batches are not left out."""
+        return None if self.images is None else -(-self.images // self.recipe.batch_size)
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of the whole run."""
+        return None if self.steps_per_epoch is None else self.recipe.epochs * self.steps_per_epoch
+
+    @property
+    def images_seen(self) -> int | None:
+        """Training images of the whole run, each as often as it is seen."""
+        return None if self.images is None else self.recipe.epochs * self.images
+
+    @property
+    def training_macs(self) -> int | None:
+        """Multiply-adds of the whole run: a backward pass takes two of a forward pass."""
+        return None if self.images_seen is None or self.macs is None else 3 * self.macs * self.images_seen
+
+    @property
+    def seconds(self) -> float | None:
+        """Time for the training images, without evaluation."""
+        if self.images_seen is None or self.images_per_second is None:
+            return None
+        return self.images_seen / self.images_per_second
+
+    @property
+    def learning_rates(self) -> dict[float, float]:
+        """Epochs to learning rates: at first, after warm-up, half way, and in the last step or epoch."""
+        recipe = self.recipe
+        last = recipe.epochs - 1 / (self.steps_per_epoch or 1)
+        landmarks = sorted({0.0, recipe.schedule.warmup_epochs, recipe.epochs / 2, last})
+        return {epoch: recipe.optimiser.lr * factor(recipe.schedule, epoch, recipe.epochs) for epoch in landmarks}
+
+    def __str__(self) -> str:
+        rows = [*self._work(), *self._cost()]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+    def _work(self) -> list[tuple[str, str]]:
+        recipe = self.recipe
+        options = ", ".join(f"{name} {value}" for name, value in recipe.model.options.items())
+        classes = "" if self.num_classes is None else f", {self.num_classes} classes"
+        rates = ", ".join(f"{rate:.3g} at epoch {_short(epoch)}" for epoch, rate in self.learning_rates.items())
+        rows = [
+            ("recipe", f"{recipe.name}: {recipe.task} on {recipe.data.name}{classes}"),
+            ("network", recipe.model.name + (f" ({options})" if options else "")),
+        ]
+        if self.images is None:
+            rows.append(("images", f"as many as there are, {recipe.epochs} times"))
+            rows.append(("steps", f"of {_batch(recipe)}"))
+        else:
+            rows.append(("images", f"{self.images:,} an epoch, {self.images_seen:,} in {recipe.epochs} epochs"))
+            rows.append(("steps", f"{self.steps_per_epoch:,} an epoch, {self.steps:,} in all, of {_batch(recipe)}"))
+        return [*rows, ("optimiser", recipe.optimiser.name), ("learning rate", rates)]
+
+    def _cost(self) -> list[tuple[str, str]]:
+        side, rows = self.recipe.data.train_size, []
+        if self.parameters is not None and self.macs is not None:
+            rows.append(("parameters", f"{self.parameters:,}"))
+            rows.append(("multiply-adds", f"{self.macs / 1e6:,.2f} million for an image of {side}×{side}"))
+        if self.training_macs is not None:
+            rows.append(("", f"{self.training_macs:.3g} for the run, forward and backward"))
+        if self.weights_bytes is not None and self.activations_bytes is not None:
+            rows.append(("memory", f"{_size(self.weights_bytes)} for weights, gradients, optimiser and average"))
+            batch = self.recipe.batch_size // self.recipe.accumulate
+            rows.append(("", f"{_size(self.activations_bytes)} for the activations of {batch:,} images in one process"))
+        if self.seconds is not None:
+            rate = f"{self.images_per_second:,.0f} images/s"
+            rows.append(("time", f"{_duration(self.seconds)} at {rate}, without evaluation"))
+        return rows
 
 
 def describe(
@@ -23,5 +135,103 @@ def describe(
     num_classes: int | None = None,
     images_per_second: float | None = None,
 ) -> Plan:
-    """The plan of a recipe."""
-    return Plan(recipe=recipe)
+    """Work out what a recipe takes; nothing is read and no network is built.
+
+    Args:
+        recipe: of any task. Parameters, multiply-adds and memory are known for networks of this library only.
+        images: training images; None for what is known of the recipe's data.
+        num_classes: likewise.
+        images_per_second: measured training speed, of all processes together, for an estimate of the time.
+
+    Raises:
+        TypeError, ValueError: naming the argument, the value and the range.
+    """
+    images = _images(recipe) if images is None else positive_int("images", images)
+    if num_classes is None:
+        num_classes = _CLASSES.get((recipe.data.name, recipe.task), _CLASSES.get(recipe.data.name))
+    else:
+        positive_int("num_classes", num_classes)
+    if images_per_second is not None:
+        images_per_second = positive_real("images_per_second", images_per_second)
+    parameters = macs = weights = activations = None
+    if recipe.model.name in NETWORKS:
+        config = recipe.model.config(**({} if num_classes is None else {"num_classes": num_classes}))
+        report = profile(config, recipe.data.train_size)
+        parameters, macs = report.parameters, report.macs
+        states = _STATES[recipe.optimiser.name][recipe.optimiser.momentum == 0]
+        weights = 4 * parameters * (2 + states + (recipe.averaging.ema_decay > 0))
+        each, once = activations_kept(config, recipe.data.train_size)
+        activations = 4 * (recipe.batch_size // recipe.accumulate * each + once)
+    return Plan(
+        recipe=recipe,
+        images=images,
+        num_classes=num_classes,
+        parameters=parameters,
+        macs=macs,
+        weights_bytes=weights,
+        activations_bytes=activations,
+        images_per_second=images_per_second,
+    )
+
+
+def activations_kept(config: MobileNetV3Config, resolution: int) -> tuple[int, int]:
+    """Numbers that a forward pass in training keeps for the backward pass, by formula (chapter 9).
+
+    A convolution and batch norm keep what they get, h-swish too; ReLU keeps what it gives, which is what the next
+    convolution gets. Not in it: the one mask of stochastic depth for each block.
+
+    Returns:
+        For each image, and once for every batch.
+    """
+    stem, *blocks, last, _ = profile(config, resolution).features
+    hard_swish = config.activation == "HS"
+    each = config.in_channels * resolution**2 + (1 + hard_swish) * stem[0].activations
+    once = 2 * stem[0].output[0]
+    for row, layers in zip(config.rows, blocks, strict=True):
+        before, after = layers[0].input[1] * layers[0].input[2], layers[-1].output[1] * layers[-1].output[2]
+        expanded, kept = row.expanded_channels, 2 + (row.activation == "HS")
+        each += before * row.input_channels + after * (kept * expanded + row.out_channels)
+        once += 2 * (expanded + row.out_channels)
+        if row.use_expansion:
+            each += before * kept * expanded
+            once += 2 * expanded
+        if row.use_se:
+            each += after * expanded + 3 * expanded + row.squeeze_channels
+    channels, height, width = last[0].input
+    each += channels * height * width + 2 * last[0].activations
+    # The pooled channels, the hidden layer before and after its activation, and dropout's mask.
+    each += config.last_conv + (1 + hard_swish + (config.dropout > 0)) * config.last_channel
+    return each, once + 2 * config.last_conv
+
+
+def _images(recipe: Recipe) -> int | None:
+    data: Data = recipe.data
+    if data.name == "digitscenes":
+        size = data.options.get("size", 10_000)
+        return positive_int("recipe.data.options.size", size)
+    return _IMAGES.get((data.name, recipe.task), _IMAGES.get(data.name))
+
+
+def _batch(recipe: Recipe) -> str:
+    parts = f" in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
+    return f"{recipe.batch_size:,} images{parts}"
+
+
+def _short(epoch: float) -> str:
+    return f"{epoch:.4g}"
+
+
+def _size(size: int) -> str:
+    """Bytes in three digits: 5.62 MB, 2.07 GB."""
+    unit, name = (1e9, "GB") if size >= 999.5e6 else (1e6, "MB")
+    return f"{size / unit:.3g} {name}"
+
+
+def _duration(seconds: float) -> str:
+    """Two units: 40 s, 2 min 40 s, 3 h 5 min, 12 d 4 h."""
+    whole = max(1, round(seconds))
+    for unit, name, smaller, less in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            rest = whole % unit // smaller
+            return f"{whole // unit:,} {name}" + (f" {rest} {less}" if rest else "")
+    return f"{whole} s"

@@ -134,7 +134,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """All fields as YAML text."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:

@@ -1,0 +1,193 @@
+"""Plans: what is said before a run is what the run does, to the image, the step and the byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from ledger import Deviation
+from torch import Tensor, nn
+
+from mnv3lib import config
+from mnv3lib.config import MobileNetV3Config
+from mnv3lib.network import MobileNetV3
+from mnv3lib.training import optimisers
+from mnv3lib.training.averaging import ExponentialAverage
+from mnv3lib.training.order import Order
+from mnv3lib.training.plan import Plan, activations_kept, describe
+from mnv3lib.training.recipe import Recipe, load, names, overridden
+
+PLAIN = load("digitscenes")
+
+
+def rows(plan: Plan) -> dict[str, str]:
+    """The table, by name; a line without a name goes to the one before."""
+    found: dict[str, str] = {}
+    lines, last = str(plan).splitlines(), ""
+    start = len(lines[0]) - len(lines[0].removeprefix("recipe").lstrip())
+    for line in lines:
+        last = line[:start].strip() or last
+        found[last] = f"{found[last]}; {line[start:]}" if last in found else line[start:]
+    return found
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_has_a_plan(name: str) -> None:
+    recipe = load(name)
+    plan = describe(recipe, images_per_second=1000)
+    assert recipe.model.name in rows(plan)["network"]
+    assert (plan.parameters is None) == (recipe.task != "classification")
+    assert (plan.images is None) == (recipe.task == "segmentation")
+    assert len(str(plan).splitlines()) >= 6
+    assert max(map(len, str(plan).splitlines())) < 120
+
+
+@pytest.mark.parametrize(("images", "batch"), [(10_000, 64), (128, 64), (1, 64), (65, 64), (1000, 96)])
+def test_steps_are_those_of_the_order(images: int, batch: int) -> None:
+    recipe = overridden(PLAIN, [f"batch_size={batch}"])
+    plan = describe(recipe, images=images)
+    assert plan.steps_per_epoch == Order(images=images, batch_size=batch).steps
+    assert (plan.steps, plan.images_seen) == (8 * plan.steps_per_epoch, 8 * images)
+
+
+@pytest.mark.parametrize("name", ["rmsprop-tf", "rmsprop", "sgd", "adamw"])
+@pytest.mark.parametrize("momentum", [0, 0.9])
+@pytest.mark.parametrize("ema", [0, 0.9])
+def test_the_memory_of_weights_is_what_there_is_after_a_step(name: str, momentum: float, ema: float) -> None:
+    recipe = overridden(
+        PLAIN,
+        [f"optimiser.name={name}", f"optimiser.momentum={momentum}", f"averaging.ema_decay={ema}",
+         "model.options.width_mult=0.25"],
+    )  # fmt: skip
+    model = MobileNetV3(recipe.model.config(num_classes=10))
+    optimiser = optimisers.build(recipe.optimiser, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    held = [*model.parameters(), *(parameter.grad for parameter in model.parameters())]
+    # A state's counter of steps is one number for each tensor and left out.
+    held += [value for state in optimiser.state.values() for value in state.values() if torch.is_tensor(value)
+             and value.ndim]  # fmt: skip
+    if ema:
+        held += list(ExponentialAverage(model, recipe.averaging).module.parameters())
+    counted = sum(4 * tensor.numel() for tensor in held if tensor is not None)
+    assert describe(recipe).weights_bytes == counted
+    assert describe(recipe).parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+def kept(network: nn.Module, images: Tensor) -> int:
+    """Numbers in all memory that the forward pass hands to the backward pass, parameters and buffers left out."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in [*network.parameters(), *network.buffers()]}
+    seen: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)  # held, so that its memory is not used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = network(images)
+    stored = [tensor for place, tensor in seen.items() if place not in own]
+    assert logits.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in stored)
+
+
+CONFIGS = {
+    "large": config.large(num_classes=10),
+    "small": config.small(num_classes=10, width_mult=0.5),
+    "tail": config.large(num_classes=3, reduced_tail=True, dilated=True),
+    "paper's rounding": config.small(num_classes=3, width_mult=0.75, rounding="paper"),
+    "minimalistic": config.large_minimalistic(num_classes=3, width_mult=0.5),
+    "grey": config.small(num_classes=3, in_channels=1),
+    "no dropout": config.small(num_classes=3, dropout=0),
+    "small minimalistic, no dropout": config.small_minimalistic(num_classes=3, dropout=0),
+}
+
+
+@pytest.mark.proves(
+    "Bytes of activations that a training step keeps",
+    against="the tensors that PyTorch's autograd saves",
+    tolerance=0,
+    unit="count",
+)
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("batch", "side"), [(2, 64), (3, 97)])
+def test_the_activations_are_those_that_autograd_saves(name: str, batch: int, side: int, deviation: Deviation) -> None:
+    settings: MobileNetV3Config = CONFIGS[name]
+    torch.manual_seed(0)
+    network = MobileNetV3(settings).train()
+    found = kept(network, torch.randn(batch, settings.in_channels, side, side))
+    each, once = activations_kept(settings, side)
+    deviation(abs(found - 4 * (batch * each + once)))
+
+
+def test_the_activations_of_a_plan_are_of_one_part_of_a_batch() -> None:
+    each, once = activations_kept(PLAIN.model.config(num_classes=10), PLAIN.data.train_size)
+    assert describe(PLAIN).activations_bytes == 4 * (PLAIN.batch_size * each + once)
+    parts = overridden(PLAIN, ["accumulate=4"])
+    assert describe(parts).activations_bytes == 4 * (PLAIN.batch_size // 4 * each + once)
+    assert "16 images in one process" in rows(describe(parts))["memory"]
+
+
+def test_imagenet_as_planned() -> None:
+    plan = describe(load("torchvision-v1"), images_per_second=2500)
+    assert (plan.parameters, plan.num_classes, plan.images) == (5_483_032, 1000, 1_281_167)
+    assert round(plan.macs / 1e6, 2) == 216.59
+    assert plan.steps_per_epoch == 1252
+    assert plan.steps == 751_200
+    assert plan.seconds == 600 * 1_281_167 / 2500
+    assert plan.training_macs == 3 * plan.macs * 600 * 1_281_167
+    table = rows(plan)
+    assert table["images"] == "1,281,167 an epoch, 768,700,200 in 600 epochs"
+    assert table["time"] == "3 d 13 h at 2,500 images/s, without evaluation"
+    assert table["learning rate"].startswith("0.064 at epoch 0, 0.00105 at epoch 300, 1.79e-05 at epoch 600")
+
+
+def test_the_learning_rate_at_landmarks() -> None:
+    recipe = overridden(
+        PLAIN, ["epochs=10", "optimiser.lr=0.2", "schedule.warmup_epochs=2", "schedule.warmup_factor=0.1"]
+    )
+    rates = describe(recipe, images=640).learning_rates
+    assert list(rates) == [0, 2, 5, 9.9]
+    assert list(rates.values())[:2] == pytest.approx([0.02, 0.2])
+    assert 0 < rates[9.9] < 0.001
+    constant = describe(overridden(recipe, ["schedule.name=constant", "schedule.warmup_epochs=0"]), images=640)
+    assert constant.learning_rates == {0: 0.2, 5: 0.2, 9.9: 0.2}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "1 s"), (59.4, "59 s"), (60, "1 min"), (160, "2 min 40 s"), (3599.6, "1 h"), (11_130, "3 h 5 min"),
+     (1_051_200, "12 d 4 h"), (1e9, "11,574 d 1 h")],
+)  # fmt: skip
+def test_times_are_said_in_two_units(seconds: float, said: str) -> None:
+    plan = describe(
+        overridden(PLAIN, ["epochs=1", "schedule.warmup_epochs=0"]), images=1, images_per_second=1 / seconds
+    )
+    assert rows(plan)["time"].startswith(f"{said} at ")
+
+
+def test_what_nobody_knows_is_left_out() -> None:
+    recipe = Recipe(name="a", model=PLAIN.model, data=overridden(PLAIN, ["data.name=folder", "data.root=/a"]).data)
+    plan = describe(recipe, images_per_second=3)
+    assert (plan.images, plan.steps, plan.seconds, plan.num_classes) == (None, None, None, None)
+    assert rows(plan)["images"] == "as many as there are, 8 times"
+    assert "time" not in rows(plan)
+    known = describe(recipe, images=300, num_classes=7, images_per_second=3)
+    assert rows(known)["time"] == "13 min 20 s at 3 images/s, without evaluation"
+    assert known.parameters == sum(p.numel() for p in MobileNetV3(recipe.model.config(num_classes=7)).parameters())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"images": 0}, "images must be an integer >= 1, got 0"),
+        ({"num_classes": 2.5}, "num_classes must be an integer >= 1, got 2.5"),
+        ({"images_per_second": 0}, "images_per_second must be a finite number > 0, got 0"),
+    ],
+)
+def test_wrong_numbers_are_named(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        describe(PLAIN, **wrong)
+    with pytest.raises(ValueError, match=r"recipe\.data\.options\.size must be an integer >= 1, got 0"):
+        describe(overridden(PLAIN, ["data.options.size=0"]))
