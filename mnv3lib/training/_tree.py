@@ -12,7 +12,7 @@ import yaml
 
 from mnv3lib.training._fields import unknown
 
-__all__ = ["build", "plain", "read_yaml"]
+__all__ = ["build", "plain", "read_yaml", "write_yaml"]
 
 T = TypeVar("T")
 
@@ -68,10 +68,20 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what the loader reads, so words that look like its numbers stand in quotes."""
+
+
 # PyYAML follows YAML 1.1, where 1e-5 without a point is a word; YAML 1.2 made it a number, and everybody writes it.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+
+
+def write_yaml(data: Any) -> str:
+    """Plain data as YAML text, mappings in their order."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100)
 
 
 def read_yaml(text: str, where: str) -> Any:

@@ -14,11 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from mnv3lib._checks import boolean, non_negative_int, positive_int, positive_real
 from mnv3lib.training._fields import Check, among, below_one, check_fields, optional, string, unknown, word
-from mnv3lib.training._tree import build, plain, read_yaml
+from mnv3lib.training._tree import build, plain, read_yaml, write_yaml
 from mnv3lib.training.sections import (
     NETWORKS,
     SECTIONS,
@@ -134,7 +132,7 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """All fields as YAML text."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=100)
+        return write_yaml(self.to_dict())
 
     @classmethod
     def from_yaml(cls, text: str) -> Recipe:
