@@ -272,7 +272,7 @@ def open_dataset(
         TypeError, ValueError: for an unknown name or option, or a task that the data set has no targets for.
         FileNotFoundError, BrokenFileError: naming the folder or file.
     """
-    opener, tasks, known = _OPENERS[one_of("name", data.name, _OPENERS)]
+    opener, tasks, known = _OPENERS[data.name]
     one_of("split", split, ("train", "val", "test"))
     if task not in tasks:
         raise ValueError(f"task must be one of {', '.join(map(repr, tasks))} for {data.name!r}, got {task!r}")

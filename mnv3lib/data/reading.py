@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
@@ -24,6 +24,8 @@ from mnv3lib.data.cache import remembered
 __all__ = ["BrokenFileError", "BrokenFilesWarning", "FileImages", "needed_folder", "read_image", "read_mask"]
 
 Transform = Callable[[Any, Any], Any]
+
+_AT_A_TIME = 512  # items handed to the threads that read them; a million at once would fill the memory
 
 
 class BrokenFileError(RuntimeError):
@@ -69,6 +71,8 @@ def _decoded(path: Path, mode: str | None) -> Image.Image:
             return picture.copy()
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        raise broken(path, "cannot be identified as an image") from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files, SyntaxError among them
         raise broken(path, error) from error
 
@@ -207,12 +211,13 @@ class FileImages(Dataset[Any]):
                 return item, error.path, error.reason
             return None
 
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-            found = tqdm(
-                pool.map(fault, self._items),
-                total=len(self._items),
-                desc=f"reading {self.title}",
-                unit="image",
-                disable=None,
-            )
-            return [entry for entry in found if entry is not None]
+        found: list[tuple[int, str, str]] = []
+        with (
+            ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool,
+            tqdm(total=len(self._items), desc=f"reading {self.title}", unit="image", disable=None) as bar,
+        ):
+            for first in range(0, len(self._items), _AT_A_TIME):
+                some = self._items[first : first + _AT_A_TIME]
+                found += filter(None, pool.map(fault, some))
+                bar.update(len(some))
+        return found

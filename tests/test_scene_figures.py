@@ -1,0 +1,67 @@
+"""The contact sheet: its words count what it draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle
+
+from mnv3lib.data import DigitScenes
+from mnv3lib.explore.scene_figures import contact_sheet
+
+
+def scenes(**options: Any) -> DigitScenes:
+    return DigitScenes(size=10, resolution=32, cache=False, **options)
+
+
+def frames(drawing: Any) -> list[Any]:
+    return [frame for frame in drawing.figure.axes if frame.images]
+
+
+def test_classes_are_written_above_and_counted() -> None:
+    dataset = scenes()
+    drawing = contact_sheet(dataset, 5, columns=2, first=3)
+    labels = [dataset[i][1] for i in range(3, 8)]
+    assert [frame.get_title() for frame in frames(drawing)] == [str(label) for label in labels]
+    for frame, index in zip(frames(drawing), range(3, 8), strict=True):
+        assert np.array_equal(frame.images[0].get_array(), dataset[index][0].permute(1, 2, 0))
+    counts = ", ".join(f"{labels.count(label)} of {label}" for label in sorted(set(labels)))
+    assert drawing.alt == f"5 images with their classes above; images by class: {counts}."
+    assert drawing._repr_html_().count("<image") == 5
+    assert len(frames(contact_sheet(dataset, 99))) == 10
+
+
+def test_boxes_are_drawn_around_their_pixels() -> None:
+    dataset = scenes(task="detection")
+    drawing = contact_sheet(dataset, 3)
+    total = 0
+    for frame, (_, target) in zip(frames(drawing), [dataset[i] for i in range(3)], strict=True):
+        drawn = [patch.get_bbox().extents + 0.5 for patch in frame.patches if isinstance(patch, Rectangle)]
+        assert np.array_equal(drawn, target["boxes"])
+        names = [dataset.classes[label] for label in target["labels"].tolist()]
+        assert frame.get_title() == " ".join(names)
+        total += len(names)
+    assert drawing.alt.startswith("3 images with boxes; boxes by class: ")
+    assert sum(int(part.split(" of ")[0]) for part in drawing.alt[:-1].split(": ")[1].split(", ")) == total
+
+
+def test_masks_cover_what_they_name() -> None:
+    dataset = scenes(task="segmentation")
+    drawing = contact_sheet(dataset, 3)
+    for frame, (_, mask) in zip(frames(drawing), [dataset[i] for i in range(3)], strict=True):
+        over = frame.images[1].get_array()
+        assert np.array_equal(~np.ma.getmaskarray(over), np.asarray(mask) > 0)
+        here = [value for value in mask.unique().tolist() if value]
+        assert frame.get_title() == " ".join(dataset.classes[value] for value in here)
+        for place, value in enumerate(here):
+            assert (over[np.asarray(mask) == value] == place).all()
+    assert drawing.alt.startswith("3 images with masks over them; images that show it, by class: ")
+
+
+def test_what_cannot_be_drawn_is_refused() -> None:
+    with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
+        contact_sheet(scenes(), 0)
+    with pytest.raises(ValueError, match="first must be an index of 10 images, got 10"):
+        contact_sheet(scenes(), first=10)
