@@ -237,25 +237,44 @@ def recipe_file(folder: Path, *assignments: str) -> Path:
     return path
 
 
-def chains(fork: Nursery, folder: Path, processes: int, longest: float) -> Iterator[Path]:
-    """Runs that were killed and resumed to their end, until so many kills have hit a process that was at work."""
-    moments, kills, chain = random.Random(0), 0, 0
+def modified(path: Path) -> int:
+    """When a file was written last, in nanoseconds; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def chains(fork: Nursery, folder: Path, processes: int) -> Iterator[Path]:
+    """Runs that were killed and resumed to their end, until so many kills have hit a process that was at work.
+
+    Most are killed some time after their first checkpoint since they started, which may be while they write another;
+    every fifth at any time from its start, which may be while it reads one.
+    """
+    moments, chain = random.Random(0), 0
     arguments = ["--recipe", folder / "recipe.yaml", "--save-every", "1", "--quiet"]
-    while kills < KILLS:
+    struck: list[tuple[int, ...]] = []  # chain, epoch, step
+    while len(struck) < KILLS:
         out, chain, ended = folder / f"chain-{chain}", chain + 1, False
         while not ended:
             children = fork.start_together(processes, [*arguments, "--out", out], log=folder / "log.txt")
-            if kills < KILLS:
-                time.sleep(moments.uniform(0, longest))
+            if len(struck) < KILLS:
+                if len(struck) % 5:
+                    last, before = out / "last.pt", modified(out / "last.pt")
+                    until(lambda: modified(last) > before or not children[0].runs)  # noqa: B023 - called here only
+                    time.sleep(moments.uniform(0, 0.2))
+                else:
+                    time.sleep(moments.uniform(0, 0.5))
                 hit = [child for child in children if child.runs]
                 if len(hit) == processes:
                     moments.choice(hit).kill()
-                    kills += 1
                     for child in children:
                         child.kill(signal.SIGTERM)  # as torchrun does with the others
+                    struck.append((chain, *position(out)))
             ended = [child.wait() for child in children] == [0] * processes
         yield out
-    assert kills == KILLS
+    assert len(struck) == KILLS
+    assert len(set(struck)) >= KILLS // 2, f"the moments were not spread over the run: {struck}"
 
 
 def assert_same_run(one: Path, other: Path, deviation: Deviation) -> None:
@@ -279,7 +298,7 @@ def assert_same_run(one: Path, other: Path, deviation: Deviation) -> None:
 def test_killed_twenty_times(fork: Nursery, tmp_path: Path, deviation: Deviation) -> None:
     path = recipe_file(tmp_path)
     assert fork.start(["--recipe", path, "--out", tmp_path / "whole", "--quiet"]).wait() == 0
-    for out in chains(fork, tmp_path, 1, longest=0.7):
+    for out in chains(fork, tmp_path, 1):
         assert_same_run(tmp_path / "whole", out, deviation)
 
 
@@ -294,7 +313,7 @@ def test_killed_twenty_times_together(fork: Nursery, tmp_path: Path, deviation: 
     path = recipe_file(tmp_path, "accumulate=1")
     whole = fork.start_together(2, ["--recipe", path, "--out", tmp_path / "whole", "--quiet"])
     assert [child.wait() for child in whole] == [0, 0]
-    for out in chains(fork, tmp_path, 2, longest=1.2):
+    for out in chains(fork, tmp_path, 2):
         assert_same_run(tmp_path / "whole", out, deviation)
 
 

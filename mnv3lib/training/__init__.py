@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnv3lib.training.loop import Training
     from mnv3lib.training.recipe import Recipe, load
-    from mnv3lib.training.run import Result, train
+    from mnv3lib.training.run import Result, measure, train
 
-__all__ = ["Recipe", "Result", "Training", "load", "train"]
+__all__ = ["Recipe", "Result", "Training", "load", "measure", "train"]
 
-_ROOMS = {"Recipe": "recipe", "Result": "run", "Training": "loop", "load": "recipe", "train": "run"}
+_ROOMS = {
+    "Recipe": "recipe",
+    "Result": "run",
+    "Training": "loop",
+    "load": "recipe",
+    "measure": "run",
+    "train": "run",
+}
 
 
 def __getattr__(name: str) -> Any:

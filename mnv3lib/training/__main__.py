@@ -88,12 +88,12 @@ def dry_run(recipe: Recipe, options: argparse.Namespace) -> None:
         return
     from mnv3lib.training.distributed import choose_device, together
     from mnv3lib.training.loop import Training
-    from mnv3lib.training.run import open_datasets
+    from mnv3lib.training.run import open_dataset
 
     with together(choose_device(options.device)) as processes:
         try:
             with processes.one_after_first():
-                sets = open_datasets(recipe)
+                sets = open_dataset(recipe, "train"), open_dataset(recipe, "val")
         except OSError as error:
             print(describe(recipe))
             print(f"No trial, because the images cannot be read: {error}")
@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     import torch
 
+    from mnv3lib.data import BrokenFileError
     from mnv3lib.training.errors import Interrupted, TrainingError
 
     first = int(os.environ.get("RANK", 0)) == 0
@@ -152,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if first:
             print(stopped, file=sys.stderr)
         return 128 + stopped.signum
-    except (TrainingError, TypeError, ValueError, OSError) as error:
+    except (TrainingError, BrokenFileError, TypeError, ValueError, OSError) as error:
         # The library's errors say what to do in one line; a fault of its own is told with where it happened.
         if os.environ.get("MNV3LIB_DEBUG"):
             raise

@@ -20,7 +20,7 @@ __all__ = ["Log", "columns", "read_rows", "save_figure", "summary_figure", "writ
 Row = Mapping[str, float]
 
 # Okabe and Ito's colours, safe for colour-blind readers.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
+_COLOURS = {"train": "#009E73", "last": "#0072B2", "ema": "#E69F00", "lr": "#0072B2"}
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -53,7 +53,7 @@ class Log:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def step(self, step: int, **values: float) -> None:
         """Note values of a step, counted over the whole run."""
@@ -61,12 +61,12 @@ class Log:
             for name, value in values.items():
                 self.writer.add_scalar(f"step/{name}", value, step)
 
-    def epoch(self, rows: Sequence[Row]) -> None:
-        """Note the last of all rows so far."""
+    def epoch(self, rows: Sequence[Row], step: int) -> None:
+        """Note the last of all rows so far; ``step`` is the last one of its epoch."""
         write_rows(self.table, rows)
         if self.writer is not None:
             for name, value in rows[-1].items():
-                self.writer.add_scalar(f"epoch/{name}", value, int(rows[-1]["epoch"]))
+                self.writer.add_scalar(f"epoch/{name}", value, step)
             self.writer.flush()
 
     def close(self) -> None:
@@ -93,6 +93,7 @@ def summary_figure(rows: Sequence[Row], measure: str, title: str) -> tuple[Any, 
         A matplotlib figure, and the text that says what there is to see.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if not rows:
         raise ValueError("rows must hold at least one epoch, got none")
@@ -106,14 +107,15 @@ def summary_figure(rows: Sequence[Row], measure: str, title: str) -> tuple[Any, 
     figure.suptitle(title)
     words = []
     for axes, (label, curves) in zip(figure.subplots(nrows=3, sharex=True), panels, strict=True):
-        for (name, values), colour in zip(curves.items(), _COLOURS, strict=False):
-            axes.plot(epochs, values, "o-", markersize=3, color=colour, label=name)
+        for name, values in curves.items():
+            axes.plot(epochs, values, "o-", markersize=3, color=_COLOURS.get(name), label=name)
             words.append(f"{label} ({name}) from {values[0]:.4g} to {values[-1]:.4g}")
         axes.set_ylabel(label)
         axes.spines[["top", "right"]].set_visible(False)
         if len(curves) > 1:
             axes.legend(frameon=False)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     scores = {(name, int(epoch)): value for name, values in panels[1][1].items()
               for epoch, value in zip(epochs, values, strict=True)}  # fmt: skip
     which, epoch = max(scores, key=scores.__getitem__)

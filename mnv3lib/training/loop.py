@@ -26,12 +26,15 @@ from mnv3lib.training.errors import CheckpointError, NotFinite
 from mnv3lib.training.order import Order, Position, Reproducible, reseed
 from mnv3lib.training.recipe import Recipe
 from mnv3lib.training.schedule import factor
-from mnv3lib.training.tasks import TASKS
+from mnv3lib.training.tasks import TASKS, Task
 
-__all__ = ["Done", "Training"]
+__all__ = ["Done", "Training", "evaluate"]
 
 #: Steps after which a GPU is asked how it went; asking makes it wait.
 _GPU_STEPS = 20
+
+#: Sums over the epoch so far.
+_RUNNING = ("loss", "images", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class Training:
         if pretrained and recipe.model.weights is not None:
             from mnv3lib import weights
 
-            weights.load_into(model, recipe.model.weights)
+            weights.load(model, recipe.model.weights)
         if recipe.model.freeze == "backbone":
             getattr(model, self.task.backbone).requires_grad_(False)
         if recipe.sync_batch_norm:
@@ -153,12 +156,12 @@ class Training:
             reseed(recipe.seed, "network", epoch, step, piece)
             last = number == recipe.accumulate - 1
             with nullcontext() if last else self.processes.accumulating(self.wrapped):
-                with self._autocast():
+                with _autocast(recipe, self.device):
                     loss = self.task.loss(self.wrapped, images, targets)
                 # Each image counts the same, however many this process has; the wrapper divides by the processes.
                 share = len(images) / order.size(step) * order.world
                 self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
-            totals[0] += loss.detach() * len(images)
+            totals[0] += loss.detach().double() * len(images)
             totals[1] += len(images)
         self._update_weights()
         totals[2] += self.stop_asked
@@ -228,11 +231,6 @@ class Training:
             worker_init_fn=_start_worker,
         )
 
-    def _autocast(self) -> torch.autocast:
-        name = self.recipe.precision.autocast
-        dtype = torch.float16 if name == "float16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=dtype, enabled=name is not None)
-
     def images_per_second(self, steps: int = 5, warm_up: int = 2) -> float:
         """Measure the speed of a few steps over all processes; the steps are taken."""
         self.running.zero_()
@@ -250,26 +248,10 @@ class Training:
 
     # -- measures ------------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def evaluate(self, module: nn.Module) -> dict[str, float]:
         """Measure a network on the evaluation images, shared among the processes; the same in all of them."""
         self.processes.copy_first(module)
-        module.eval()
-        processes, metric = self.processes, self.task.metric()
-        own = Subset(self.eval_set, range(processes.rank, len(self.eval_set), processes.world))
-        loader = DataLoader(
-            own,
-            batch_size=max(1, self.recipe.batch_size // self.order.pieces),
-            num_workers=self.workers,
-            collate_fn=self.task.collate,
-            worker_init_fn=_start_worker,
-        )
-        for batch in loader:
-            images, targets = self.task.move(batch, self.device)
-            with self._autocast():
-                outputs = module(images)
-            metric.update(outputs, targets)
-        return metric.compute(processes)
+        return evaluate(self.task, module, self.eval_set, processes=self.processes, workers=self.workers)
 
     def measures(self) -> dict[str, float]:
         """A row for the table: the epoch so far, and the measures of the network and of its average."""
@@ -302,7 +284,7 @@ class Training:
                 raise NotFinite(f"{name} is infinite or not a number after step {self.step_of_run} of the run")
         return {
             "position": list(self.position),
-            "running": self.running.tolist(),
+            "running": dict(zip(_RUNNING, self.running.tolist(), strict=True)),
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -327,8 +309,45 @@ class Training:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.position = Position(*state["position"])
-        self.running = torch.tensor(state["running"], dtype=torch.float64)
+        self.running = torch.tensor([state["running"][name] for name in _RUNNING], dtype=torch.float64)
         self._pending, self._batches = [], None
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task, module: nn.Module, images: Any, *, processes: Processes | None = None, workers: int = 0
+) -> dict[str, float]:
+    """Measure a network, which must be the same in all processes; each takes its share of the images.
+
+    Args:
+        task: what is measured, and with which batches.
+        module: the network; it is in evaluation mode afterwards.
+        images: transformed for evaluation, with their targets.
+        processes: this process among those that measure together; all get the same.
+        workers: processes that prepare images, for each.
+    """
+    processes = processes or Processes()
+    module.eval()
+    metric = task.metric()
+    loader = DataLoader(
+        Subset(images, range(processes.rank, len(images), processes.world)),
+        batch_size=max(1, task.recipe.batch_size // (task.recipe.accumulate * processes.world)),
+        num_workers=workers,
+        collate_fn=task.collate,
+        worker_init_fn=_start_worker,
+    )
+    for batch in loader:
+        inputs, targets = task.move(batch, processes.device)
+        with _autocast(task.recipe, processes.device):
+            outputs = module(inputs)
+        metric.update(outputs, targets)
+    return metric.compute(processes)
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    name = recipe.precision.autocast
+    dtype = torch.float16 if name == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=name is not None)
 
 
 def _start_worker(number: int) -> None:

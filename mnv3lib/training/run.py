@@ -1,8 +1,9 @@
 """A run and its folder: start or go on, save, keep the best, stop in good order, and leave something to look at.
 
 The folder holds ``recipe.yaml``; ``last.pt`` and ``previous.pt``, from which a run goes on; ``best.pt``, the weights of
-the best epoch; ``epoch-….pt``, if the recipe averages checkpoints, and ``averaged.pt``; ``epochs.csv``,
-``result.json`` and ``summary.svg``.
+the best epoch; ``epoch-….pt``, if the recipe averages checkpoints, and ``averaged.pt``; ``epochs.csv``; and at the end
+``model.safetensors``, the best weights as :func:`mnv3lib.weights.load_network` reads them, ``result.json`` and
+``summary.svg``.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ import torch
 from torch import nn
 
 import mnv3lib
+from mnv3lib import weights
+from mnv3lib.network import MobileNetV3
+from mnv3lib.training import augment
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import Checkpoints, differences, load_exactly, read, write, write_bytes
-from mnv3lib.training.distributed import choose_device, together
+from mnv3lib.training.distributed import Processes, choose_device, together
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
-from mnv3lib.training.logs import Log, save_figure
-from mnv3lib.training.loop import Training
+from mnv3lib.training.logs import Log, save_figure, write_rows
+from mnv3lib.training.loop import Training, evaluate
 from mnv3lib.training.recipe import Recipe
+from mnv3lib.training.tasks import TASKS
 
-__all__ = ["Result", "open_datasets", "train"]
+__all__ = ["Result", "measure", "open_dataset", "train"]
 
 FORMAT = 1
 #: Fields of a recipe that another machine or another wording may change.
@@ -63,17 +68,27 @@ class Result:
     folder: Path | None
 
 
-def open_datasets(recipe: Recipe) -> tuple[Any, Any]:
-    """The images of a recipe for training and for evaluation, transformed."""
-    from mnv3lib.data import open_dataset
-    from mnv3lib.training import augment
+def open_dataset(recipe: Recipe, split: str) -> Any:
+    """The images of a recipe, ``"train"``, ``"val"`` or ``"test"``, transformed as it says."""
+    from mnv3lib import data
 
-    train_transform = augment.train_transform(recipe.augment, recipe.data, recipe.task)
-    eval_transform = augment.eval_transform(recipe.augment, recipe.data, recipe.task)
-    return (
-        open_dataset(recipe.data, "train", recipe.task, train_transform),
-        open_dataset(recipe.data, "val", recipe.task, eval_transform),
-    )
+    make = augment.train_transform if split == "train" else augment.eval_transform
+    return data.open_dataset(recipe.data, split, recipe.task, make(recipe.augment, recipe.data, recipe.task))
+
+
+def measure(recipe: Recipe, model: nn.Module, split: str = "test", *, device: str = "auto") -> dict[str, float]:
+    """Measure a network on the images of a recipe, e.g. a :class:`Result`'s on those that it was not chosen by.
+
+    Args:
+        recipe: decides images and measure.
+        model: any network of its task; it is in evaluation mode and on ``device`` afterwards.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+    images, processes = open_dataset(recipe, split), Processes(device=choose_device(device))
+    layout = torch.channels_last if recipe.precision.channels_last else torch.contiguous_format
+    model = model.to(processes.device).to(memory_format=layout)
+    return evaluate(TASKS[recipe.task](recipe, images.num_classes), model, images, processes=processes)
 
 
 def train(
@@ -124,7 +139,7 @@ def train(
             state = _load_state(folder, recipe) if processes.first else None
         state = processes.told(state)
         with processes.one_after_first():
-            sets = datasets or open_datasets(recipe)
+            sets = datasets or (open_dataset(recipe, "train"), open_dataset(recipe, "val"))
         training = Training(
             recipe,
             *sets,
@@ -161,8 +176,8 @@ class _Run:
         log = Log(self.folder, tensorboard=tensorboard, step=training.step_of_run) if self.first else None
         try:
             with _signals(self._ask_to_stop):
-                if self.rows and log is not None:
-                    log.epoch(self.rows)
+                if training.step_of_run and log is not None:
+                    write_rows(log.table, self.rows)  # a process that was killed may have been ahead of its checkpoint
                 while not training.complete:
                     self._epoch(log)
                 return self._finish()
@@ -191,10 +206,10 @@ class _Run:
         self.rows.append(row)
         if self.first:
             self._keep_best(row)
+        if log is not None:
+            log.epoch(self.rows, training.step_of_run)
         training.next_epoch()
         self._save()
-        if log is not None:
-            log.epoch(self.rows)
         self._say(_line(row, self.recipe.epochs))
         if training.stopping and not training.complete:
             self._stop()
@@ -225,9 +240,9 @@ class _Run:
             if path.name not in map(_name, kept):
                 path.unlink()
 
-    def _write_weights(self, name: str, weights: dict[str, Any], which: str, epoch: int) -> None:
+    def _write_weights(self, name: str, state: dict[str, Any], which: str, epoch: int) -> None:
         about = {"which": which, "epoch": epoch, "classes": self.training.task.classes}
-        write(self.folder / name, {"format": FORMAT, "recipe": self.recipe.to_dict(), "model": weights, **about})
+        write(self.folder / name, {"format": FORMAT, "recipe": self.recipe.to_dict(), "model": state, **about})
 
     def _best(self) -> tuple[float, str, int]:
         """The highest measure of all epochs, whose it is, and after which epoch; of equals the first."""
@@ -262,16 +277,19 @@ class _Run:
                 value, which, epoch = report["averaged"][self.measure], "averaged", self.recipe.epochs
                 report["best"] = {"which": which, "epoch": epoch, self.measure: value}
                 best = self.folder / "averaged.pt"
+        with processes.one_after_first():
+            state = read(best)["model"] if processes.first else None
+        best_model = training.task.build_model().eval()
+        load_exactly(best_model, processes.told(state), source=str(best))
         if self.first:
             report["last"] = self.rows[-1]
             write_bytes(self.folder / "result.json", f"{json.dumps(report, indent=1)}\n".encode())
+            if isinstance(best_model, MobileNetV3):
+                about = {"recipe": self.recipe.to_yaml(), "measure": f"{self.measure} {value:.6g}"}
+                weights.save(best_model, self.folder / "model.safetensors", metadata=about)
             words = save_figure(self.folder, self.rows, self.measure, self.recipe.name) if self.kept else ""
             self._say(f"{words}\n{self.folder}: best {self.measure} {value:.4f} ({which}, epoch {epoch})")
-        with processes.one_after_first():
-            weights = read(best)["model"] if processes.first else None
-        model = training.task.build_model().eval()
-        load_exactly(model, processes.told(weights), source=str(best))
-        return Result(model, self.rows, self.measure, value, which, epoch, self.folder if self.kept else None)
+        return Result(best_model, self.rows, self.measure, value, which, epoch, self.folder if self.kept else None)
 
     def _ask_to_stop(self, signum: int) -> None:
         self.signum = signum

@@ -1,0 +1,693 @@
+"""The loop against a plain one, the order of the images, exact resume, the three tasks, and what a run leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable
+from copy import deepcopy
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ledger import Deviation, worst, worst_of
+from runs import EVERYTHING, Noise, differing, noise, tiny
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.models import mobilenet_v3_small
+
+from mnv3lib.training import logs, schedule
+from mnv3lib.training.averaging import average_checkpoints
+from mnv3lib.training.checkpoint import read
+from mnv3lib.training.distributed import Processes
+from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
+from mnv3lib.training.loop import Training
+from mnv3lib.training.order import Order, Position, Reproducible, derive, reseed
+from mnv3lib.training.recipe import Recipe
+from mnv3lib.training.run import Result, train
+from mnv3lib.training.tasks import TASKS
+
+ALONE = Processes()
+
+
+def start(recipe: Recipe, sets: tuple[Any, Any] | None = None, **options: Any) -> Training:
+    """A training on noise."""
+    sets = sets or noise()
+    return Training(recipe, *sets, classes=sets[0].num_classes, **options)
+
+
+def steps(training: Training, number: int) -> list[float]:
+    """Take steps, over the ends of epochs, and return their losses."""
+    losses = []
+    for _ in range(number):
+        training.advance()
+        losses += [done.loss for done in training.flush(force=True)]
+        if training.position.step == training.order.steps:
+            training.next_epoch()
+    return losses
+
+
+# -- against a plain loop ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.proves(
+    "The training loop: weights and batch statistics after 3 epochs of SGD with warm-up and a cosine, label smoothing",
+    against="a loop of 15 lines around torchvision's network, on the same images in the same order",
+    tolerance=0,
+    unit="absolute",
+)
+@pytest.mark.parametrize("freeze", ["nothing", "norm"])
+def test_equal_to_a_plain_loop(freeze: str, deviation: Deviation) -> None:
+    recipe = tiny(
+        f"model.freeze={freeze}",
+        "model.options.dropout=0",
+        "label_smoothing=0.1",
+        "schedule.warmup_epochs=1",
+        "optimiser.weight_decay=0.01",
+        "precision.channels_last=false",
+    )
+    training = start(recipe)
+    network = mobilenet_v3_small(num_classes=10, width_mult=0.25, dropout=0.0)
+    network.load_state_dict(training.model.state_dict())
+    losses = steps(training, 6)
+
+    images, labels = training.train_set.dataset.images, training.train_set.dataset.labels
+    optimiser = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=0.01)
+    for epoch, half in product(range(3), range(2)):
+        network.train()
+        if freeze == "norm":
+            for module in network.modules():
+                module.train(not isinstance(module, nn.BatchNorm2d))
+        progress = epoch + half / 2
+        factor = 0.01 + 0.99 * progress if epoch < 1 else (1 + math.cos(math.pi * (progress - 1) / 2)) / 2
+        optimiser.param_groups[0]["lr"] = 0.05 * factor
+        chosen = training.order.shuffled(epoch)[half * 25 : (half + 1) * 25]
+        loss = functional.cross_entropy(network(images[chosen]), labels[chosen], label_smoothing=0.1)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        assert losses.pop(0) == pytest.approx(loss.item(), rel=1e-12)
+    deviation(worst_of(training.model.state_dict(), network.state_dict()))
+
+
+def test_the_same_recipe_is_the_same_run_and_another_seed_is_another() -> None:
+    one, same, other = (start(tiny(*EVERYTHING, f"seed={seed}")) for seed in (0, 0, 1))
+    for training in (one, same, other):
+        torch.rand(7)  # what others do with the global generator does not matter
+        steps(training, 3)
+    assert differing(one.state_dict(), same.state_dict()) == []
+    assert differing(one.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("options", [(), ("augment.mixup=0.2",)])
+def test_accumulated_batches_are_one_step(options: tuple[str, ...]) -> None:
+    """The gradient of two halves is that of the whole, with statistics fixed; uneven halves count by their images."""
+    plain = ("model.freeze=norm", "model.options.dropout=0", *options)
+    one, two = start(tiny(*plain)), start(tiny(*plain, "accumulate=2"))
+    assert steps(one, 4) == pytest.approx(steps(two, 4), rel=1e-5) or options
+    if not options:
+        assert worst_of(two.model.state_dict(), one.model.state_dict()) < 1e-6
+
+
+def test_the_learning_rate_follows_the_schedule() -> None:
+    recipe = tiny("schedule.warmup_epochs=0.5", "batch_size=10")
+    training, rates = start(recipe), []
+    for _ in range(recipe.epochs):
+        while training.position.step < training.order.steps:
+            training.advance()
+            rates += [done.lr for done in training.flush()]
+        training.next_epoch()
+    assert rates == [0.05 * factor for factor in schedule.curve(recipe.schedule, 3, 5)]
+
+
+def test_gradients_are_clipped() -> None:
+    def change(*options: str) -> float:
+        training = start(tiny("schedule.name=constant", "optimiser.weight_decay=0", *options))
+        before = deepcopy(list(training.model.parameters()))
+        steps(training, 1)
+        moved = [
+            (new - old).detach().square().sum() for new, old in zip(training.model.parameters(), before, strict=True)
+        ]
+        return float(torch.stack(moved).sum().sqrt())
+
+    assert change("clip_norm=0.001") == pytest.approx(0.05 * 0.001, rel=1e-3)
+    assert change() > 0.05 * 0.002
+
+
+@pytest.mark.parametrize("freeze", ["backbone", "norm"])
+def test_what_is_frozen_stays(freeze: str) -> None:
+    training = start(tiny(f"model.freeze={freeze}", "optimiser.weight_decay=0.1"))
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    steps(training, 2)
+    after = training.model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    statistics = {name for name in before if "running" in name or "num_batches" in name}
+    assert not moved & statistics
+    assert moved == (
+        {n for n in before if n.startswith("classifier")} if freeze == "backbone" else before.keys() - statistics
+    )
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_trains_and_resumes(precision: str) -> None:
+    recipe = tiny(f"precision.autocast={precision}")
+    whole, halves = start(recipe), start(recipe)
+    losses = steps(whole, 4)
+    assert losses == pytest.approx(steps(start(tiny()), 4), rel=0.05)
+    assert losses != steps(start(tiny()), 4)
+    assert whole.scaler.is_enabled() == (precision == "float16")
+    steps(halves, 2)
+    again = start(recipe)
+    again.load_state_dict(halves.state_dict())
+    steps(again, 2)
+    assert differing(again.state_dict(), whole.state_dict()) == []
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.proves(
+    "Images of an epoch that are left out or come twice, over 1 to 5 processes and uneven batches",
+    against="each image once",
+    tolerance=0,
+    unit="count",
+)
+@pytest.mark.parametrize(("images", "batch"), [(50, 16), (50, 50), (51, 16), (64, 16), (97, 32), (11, 100)])
+def test_each_image_once(images: int, batch: int, deviation: Deviation) -> None:
+    for world, accumulate in product((1, 2, 3, 5), (1, 2)):
+        order = Order(images=images, batch_size=batch, accumulate=accumulate, world=world)
+        ranks = [list(order.of(rank).batches(Position(0, 0), 2)) for rank in range(world)]
+        assert {len(batches) for batches in ranks} == {2 * order.steps * accumulate}
+        for epoch in range(2):
+            part = slice(epoch * order.steps * accumulate, (epoch + 1) * order.steps * accumulate)
+            seen = Counter(key for batches in ranks for piece in batches[part] for key in piece)
+            expected = Counter((epoch, image) for image in range(images))
+            deviation(sum((seen - expected).values()) + sum((expected - seen).values()))
+        sizes = [order.size(step) for step in range(order.steps)]
+        assert sum(sizes) == images
+        assert max(sizes) <= batch
+        assert max(sizes) - min(sizes) <= 1
+        shares = [len(piece) for batches in ranks for piece in batches]
+        assert max(shares) - min(shares) <= 2
+        assert min(shares) >= 1
+
+
+def test_a_step_is_the_same_images_whoever_takes_it() -> None:
+    alone = Order(images=50, batch_size=16, accumulate=6)
+    pieces = list(alone.batches(Position(0, 0), 1))
+    for world in (2, 3):
+        orders = [Order(images=50, batch_size=16, accumulate=6 // world, rank=r, world=world) for r in range(world)]
+        ranks = [list(order.batches(Position(0, 0), 1)) for order in orders]
+        each = 6 // world
+        joined = [
+            piece for step in range(alone.steps) for rank in ranks for piece in rank[step * each : (step + 1) * each]
+        ]
+        assert joined == pieces
+
+
+def test_an_order_goes_on_from_any_position() -> None:
+    order = Order(images=20, batch_size=6, accumulate=2)
+    whole = list(order.batches(Position(0, 0), 3))
+    assert len(order.sampler(Position(0, 0), 3)) == len(whole) == 24
+    for number, (epoch, step) in enumerate(product(range(3), range(4))):
+        sampler = order.sampler(Position(epoch, step), 3)
+        assert list(sampler) == whole[2 * number :]
+        assert len(sampler) == len(whole) - 2 * number
+    epochs = [[key[1] for piece in whole[8 * epoch : 8 * epoch + 8] for key in piece] for epoch in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert Order(images=20, batch_size=6, seed=1).shuffled(0) != order.shuffled(0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 2, "world": 3}, "batch_size must leave every process an image.*got 2"),
+        ({"batch_size": 4, "world": 2, "accumulate": 3}, r"too few for 2 process\(es\) with 3 batch\(es\) each"),
+        ({"images": 1, "batch_size": 8, "world": 2}, "1 images in 1 steps are too few"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"rank": 2, "world": 2, "batch_size": 4}, "rank must be an integer from 0 to 1, got 2"),
+    ],
+)
+def test_an_order_that_cannot_be(options: dict[str, int], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Order(**{"images": 50, **options})
+
+
+def test_seeds_depend_on_every_part() -> None:
+    keys = [(0, "a", 1), (0, "a", 2), (1, "a", 1), (0, "b", 1), (0, "a", 1, 0)]
+    assert len({derive(*key) for key in keys}) == len(keys)
+    assert derive(0, "a", 1) == 0x0 + derive(0, "a", 1)
+    reseed(3)
+    first = torch.rand(3)
+    reseed(3)
+    assert torch.equal(torch.rand(3), first)
+
+
+@pytest.mark.proves(
+    "Augmented images that look otherwise in another split over processes or with other worker processes",
+    against="one process without workers",
+    tolerance=0,
+    unit="count",
+)
+def test_an_image_looks_the_same_in_every_process(deviation: Deviation) -> None:
+    images = Reproducible(Noise(24, jitter=1.0), seed=0)
+
+    def looks(world: int, workers: int) -> dict[tuple[int, int], Tensor]:
+        found = {}
+        for rank in range(world):
+            order = Order(images=24, batch_size=10, rank=rank, world=world)
+            keys = [key for batch in order.batches(Position(0, 0), 2) for key in batch]
+            sampler = order.sampler(Position(0, 0), 2)
+            batches = DataLoader(images, batch_sampler=sampler, num_workers=workers)
+            found |= dict(zip(keys, (image for batch, _ in batches for image in batch), strict=True))
+        return found
+
+    alone = looks(1, 0)
+    assert len(alone) == 48
+    assert not torch.equal(alone[0, 5], alone[1, 5]), "an image must look otherwise in the next epoch"
+    for world, workers in ((2, 0), (3, 0), (1, 2)):
+        other = looks(world, workers)
+        assert other.keys() == alone.keys()
+        deviation(sum(not torch.equal(alone[key], other[key]) for key in alone))
+
+
+# -- resume ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.proves(
+    "Stopped after each single step and resumed from the file: weights, optimiser, averages, with all that is random",
+    against="the same run uninterrupted, for four optimisers, on a CPU",
+    tolerance=0,
+    unit="count",
+)
+@pytest.mark.parametrize("optimiser", ["rmsprop-tf", "rmsprop", "sgd", "adamw"])
+def test_resumed_after_each_step(optimiser: str, deviation: Deviation) -> None:
+    everything = [one for one in EVERYTHING if not one.startswith(("augment.policy", "augment.crop"))]
+    recipe = tiny(*everything, f"optimiser.name={optimiser}", "optimiser.lr=0.01")
+    sets = noise(jitter=0.5)
+    whole = start(recipe, sets)
+    current = start(recipe, sets)
+    for _ in range(2 * whole.order.steps):
+        steps(whole, 1)
+        steps(current, 1)
+        file = io.BytesIO()
+        torch.save(current.state_dict(), file)
+        file.seek(0)
+        current = start(recipe, sets)
+        current.load_state_dict(torch.load(file, weights_only=True))
+        deviation(len(differing(current.state_dict(), whole.state_dict())))
+
+
+def test_the_state_of_another_kind_of_run_is_refused() -> None:
+    plain = start(tiny()).state_dict()
+    with pytest.raises(CheckpointError, match="must hold an average if, and only if"):
+        start(tiny("averaging.ema_decay=0.9")).load_state_dict(plain)
+    with pytest.raises(CheckpointError, match=r"mine is of another architecture .*features\.0\.0\.weight is"):
+        start(tiny("model.options.width_mult=1")).load_state_dict(plain, source="mine")
+    with pytest.raises(CheckpointError, match="does not fit"):
+        start(tiny("optimiser.norm_weight_decay=0", "model.freeze=backbone")).load_state_dict(plain)
+
+
+# -- a run and its folder ----------------------------------------------------------------------------------------------
+
+
+class Trap(Noise):
+    """Images that do something when the n-th of them is asked for."""
+
+    def __init__(self, images: int, number: int, action: Callable[[], Any]) -> None:
+        super().__init__(images)
+        self.number, self.action = number, action
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        item = super().__getitem__(index)
+        if len(self.asked) == self.number:
+            self.action()
+        return item
+
+
+def run(
+    recipe: Recipe, out: Path | None, *, trap: tuple[int, Callable[[], Any]] | None = None, **options: Any
+) -> Result:
+    sets = noise()
+    return train(recipe, out, datasets=(Trap(50, *trap), sets[1]) if trap else sets, device="cpu", **options)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_by_a_signal_and_resumed(tmp_path: Path, signum: int) -> None:
+    recipe = tiny("epochs=2", "averaging.ema_decay=0.9", "batch_size=10")
+    whole = run(recipe, tmp_path / "whole")
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(
+        Interrupted, match=r"stopped by SIG.*last\.pt is whole; the same command goes on from it"
+    ) as stop:
+        run(recipe, tmp_path / "cut", trap=(13, lambda: os.kill(os.getpid(), signum)))
+    assert stop.value.signum == signum
+    assert isinstance(stop.value, KeyboardInterrupt)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert read(tmp_path / "cut" / "last.pt")["position"] == [0, 2], "the step was not finished first"
+    resumed = run(recipe, tmp_path / "cut")
+    assert differing(resumed.rows, whole.rows) == []
+    assert differing(read(tmp_path / "cut" / "last.pt"), read(tmp_path / "whole" / "last.pt")) == []
+    assert differing(resumed.model.state_dict(), whole.model.state_dict()) == []
+
+
+def test_in_another_thread_signals_are_left_alone(tmp_path: Path) -> None:
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(run(tiny("epochs=1"), None)))
+    thread.start()
+    thread.join()
+    assert results[0].folder is None
+
+
+def test_not_a_number_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
+    recipe = tiny("batch_size=10", "optimiser.lr=3e9", "schedule.name=constant", "schedule.warmup_epochs=1",
+                  "schedule.warmup_factor=0")  # fmt: skip
+    with pytest.raises(NotFinite) as caught:
+        run(recipe, tmp_path, save_every=1)
+    said = str(caught.value)
+    kept = read(tmp_path / "last.pt")
+    epoch, step = kept["position"]
+    assert f"in epoch {epoch + 1} of 3, step {step + 1} of 5, at a learning rate of" in said or "infinite" in said
+    assert "last.pt is whole" in said
+    assert all(value.isfinite().all() for value in kept["model"].values())
+    with pytest.raises(NotFinite, match=r"There is no checkpoint from before"):
+        run(tiny("optimiser.lr=1e30", "schedule.name=constant", "batch_size=10"), tmp_path / "other")
+
+
+def test_a_loss_that_is_not_a_number_names_the_place(tmp_path: Path) -> None:
+    sets = noise()
+    sets[0].images[sets[0].images.shape[0] - 1] = math.nan
+    recipe = tiny("batch_size=10")
+    with pytest.raises(NotFinite) as caught:
+        train(recipe, tmp_path, datasets=sets, device="cpu", save_every=1)
+    order = Order(images=50, batch_size=10)
+    place = order.shuffled(0).index(49) // 10
+    rate = 0.05 * schedule.factor(recipe.schedule, place / 5, 3)
+    assert f"the loss is nan in epoch 1 of 3, step {place + 1} of 5, at a learning rate of {rate:g}" in str(
+        caught.value
+    )
+    assert read(tmp_path / "last.pt")["position"] == [0, place]
+
+
+def test_weights_that_are_not_finite_are_never_saved() -> None:
+    training = start(tiny())
+    with torch.no_grad():
+        training.model.features[3].block[0][0].weight[0] = math.inf
+    with pytest.raises(NotFinite, match=r"features\.3\.block\.0\.0\.weight is infinite or not a number after step 0"):
+        training.state_dict()
+
+
+def test_the_best_is_kept_and_the_average_of_the_best(tmp_path: Path) -> None:
+    result = run(tiny("epochs=4", "averaging.ema_decay=0.5", "averaging.checkpoints=2", "optimiser.lr=0.2"), tmp_path)
+    scores = {(which, row["epoch"]): row[f"{which}_top1"] for row in result.rows for which in ("last", "ema")}
+    best = read(tmp_path / "best.pt")
+    assert scores[best["which"], best["epoch"]] == max(scores.values())
+    ranked = sorted(result.rows, key=lambda row: -row["last_top1"])[:2]
+    kept = sorted(f"epoch-{row['epoch']:04d}.pt" for row in ranked)
+    assert sorted(path.name for path in tmp_path.glob("epoch-*")) == kept
+    averaged = average_checkpoints([read(tmp_path / name)["model"] for name in kept])
+    assert differing(read(tmp_path / "averaged.pt")["model"], averaged) == []
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert result.best == max(max(scores.values()), report["averaged"]["top1"])
+    source = {"averaged": "averaged.pt"}.get(result.which, "best.pt")
+    assert differing(dict(result.model.state_dict()), dict(read(tmp_path / source)["model"])) == []
+    assert report["best"] == {"which": result.which, "epoch": result.epoch, "top1": result.best}
+    assert not result.model.training
+
+
+def test_a_complete_run_is_not_trained_again(tmp_path: Path) -> None:
+    recipe = tiny("epochs=1")
+    first = run(recipe, tmp_path)
+    before = (tmp_path / "last.pt").stat().st_mtime_ns
+    again = run(recipe, tmp_path, trap=(1, lambda: pytest.fail("an image was asked for")))
+    assert (tmp_path / "last.pt").stat().st_mtime_ns == before
+    assert again.rows == first.rows
+    assert differing(again.model.state_dict(), first.model.state_dict()) == []
+
+
+def test_another_recipe_is_refused_and_restart_puts_the_old_aside(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(tiny("epochs=1"), out)
+    before = (out / "last.pt").read_bytes()
+    with pytest.raises(
+        OtherRecipe, match=r"another recipe \(epochs: 1 there, 2 here; optimiser\.lr: 0\.05 there, 0\.1 here\)"
+    ):
+        run(tiny("epochs=2", "optimiser.lr=0.1"), out)
+    assert (out / "last.pt").read_bytes() == before
+    # Another name, source or place of the images is no other recipe.
+    run(tiny("epochs=1", "name=renamed", "source=elsewhere"), out)
+    run(tiny("epochs=2"), out, restart=True)
+    assert (tmp_path / "run.old-1" / "last.pt").read_bytes() == before
+    assert read(out / "last.pt")["position"] == [2, 0]
+    run(tiny("epochs=1"), out, restart=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.old-1", "run.old-2"]
+
+
+def test_a_restart_by_torchrun_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torchrun starts again was given ``--restart`` too, but must not start anew."""
+    run(tiny("epochs=1"), tmp_path / "run")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    run(tiny("epochs=1"), tmp_path / "run", restart=True, trap=(1, lambda: pytest.fail("trained again")))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    """A lock belongs to a process, so the other run is one."""
+    pid = -1
+
+    def other() -> None:
+        nonlocal pid
+        pid = os.fork()
+        if pid == 0:
+            try:
+                run(tiny("epochs=1"), tmp_path)
+            except TrainingError as error:
+                (tmp_path / "said").write_text(str(error))
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+
+    run(tiny("epochs=1"), tmp_path, trap=(1, other))
+    assert (tmp_path / "said").read_text().startswith(f"another run is writing to {tmp_path}")
+
+
+# -- logs --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_each_epoch_once_whatever_happens(tmp_path: Path) -> None:
+    recipe = tiny("epochs=3")
+    with pytest.raises(Interrupted):
+        run(recipe, tmp_path, trap=(60, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    table = tmp_path / "epochs.csv"
+    assert [row["epoch"] for row in logs.read_rows(table)] == [1]
+    table.write_text(table.read_text() + "2,0.1,torn li")
+    result = run(recipe, tmp_path)
+    assert logs.read_rows(table) == result.rows
+    assert [row["epoch"] for row in result.rows] == [1, 2, 3]
+    first = {"epoch", "lr", "seconds", "images_per_second", "train_loss", "last_loss", "last_top1", "last_top5"}
+    assert set(result.rows[0]) == first
+
+
+@pytest.mark.slow
+def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = tiny("epochs=2", "batch_size=10")
+    with pytest.raises(Interrupted):
+        run(recipe, tmp_path, tensorboard=True, trap=(75, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    result = run(recipe, tmp_path, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("step/loss")] == list(range(1, 11))
+    assert [event.value for event in events.Scalars("epoch/last_top1")] == pytest.approx(
+        [row["last_top1"] for row in result.rows]
+    )
+
+
+def test_the_figure_says_what_it_shows(tmp_path: Path) -> None:
+    rows = [
+        {"epoch": 1, "lr": 0.1, "train_loss": 2.0, "last_loss": 2.5, "last_top1": 0.2},
+        {"epoch": 2, "lr": 0.05, "train_loss": 1.0, "last_loss": 1.5, "last_top1": 0.7, "ema_top1": 0.6},
+    ]
+    figure, words = logs.summary_figure(rows, "top1", "a run")
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "top1", "learning rate"]
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert lines == {"train": [2.0, 1.0], "last": [2.5, 1.5]}
+    assert [list(line.get_ydata()) for line in figure.axes[2].lines] == [[0.1, 0.05]]
+    colours = [{line.get_label(): line.get_color() for line in axes.lines} for axes in figure.axes[:2]]
+    assert colours[0]["last"] == colours[1]["last"] != colours[1]["ema"]
+    assert "2 epochs of a run" in words
+    assert "loss (train) from 2 to 1" in words
+    assert "The best top1 is 0.7 (last, epoch 2)" in words
+    with pytest.raises(ValueError, match="rows must hold at least one epoch"):
+        logs.summary_figure([], "top1", "nothing")
+    assert logs.save_figure(tmp_path, rows, "top1", "a run") == words
+    assert words in (tmp_path / "summary.svg").read_text(encoding="utf-8").replace("&gt;", ">")
+    assert (tmp_path / "summary.txt").read_text(encoding="utf-8") == f"{words}\n"
+    assert (tmp_path / "summary.png").stat().st_size > 1000
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+class Shapes(Dataset[Any]):
+    """A bright square on noise, with its mask or its box."""
+
+    num_classes = 3
+
+    def __init__(self, task: str, images: int, side: int) -> None:
+        self.task, self.images, self.side = task, images, side
+
+    def __len__(self) -> int:
+        return self.images
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image = torch.rand(3, self.side, self.side, generator=torch.Generator().manual_seed(index)) / 2
+        low, high, label = self.side // 4, 3 * self.side // 4, 1 + index % 2
+        image[:, low:high, low:high] += 0.5
+        if self.task == "segmentation":
+            mask = torch.zeros(self.side, self.side, dtype=torch.int64)
+            mask[low:high, low:high] = label
+            mask[low - 1] = 255
+            return tv_tensors.Image(image), tv_tensors.Mask(mask)
+        boxes = tv_tensors.BoundingBoxes([[low, low, high, high]], format="XYXY", canvas_size=(self.side, self.side))
+        return tv_tensors.Image(image), {
+            "boxes": boxes.float(), "labels": torch.tensor([label]), "image_id": index
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "side", "options"),
+    [
+        ("segmentation", "lraspp_mobilenet_v3_large", 32, ()),
+        pytest.param("segmentation", "deeplabv3_mobilenet_v3_large", 64, ("aux_loss=true",), marks=pytest.mark.slow),
+        pytest.param("detection", "ssdlite320_mobilenet_v3_large", 64, (), marks=pytest.mark.slow),
+    ],
+)
+def test_dense_tasks_train_and_are_measured(
+    tmp_path: Path, task: str, model: str, side: int, options: tuple[str, ...]
+) -> None:
+    recipe = tiny(
+        f"task={task}", f"model.name={model}", "model.options={}", "batch_size=4", "epochs=2", "optimiser.lr=0.01",
+        *(f"model.options.{option}" for option in options),
+    )  # fmt: skip
+    result = train(recipe, tmp_path, datasets=(Shapes(task, 8, side), Shapes(task, 3, side)), device="cpu")
+    measure = {"segmentation": "miou", "detection": "ap"}[task]
+    assert result.measure == measure
+    assert 0 <= result.best <= 1
+    assert result.rows[1]["train_loss"] < result.rows[0]["train_loss"]
+    assert set(result.rows[0]) >= {f"last_{measure}", {"segmentation": "last_pixel_accuracy"}.get(task, "last_ap50")}
+
+
+@pytest.mark.parametrize("task", ["segmentation", "detection"])
+def test_a_network_of_another_task_is_refused(task: str) -> None:
+    with pytest.raises(ValueError, match=f"recipe.model.name must be one of .* for {task}, got 'mobilenet_v3_small'"):
+        TASKS[task](tiny(f"task={task}"), 3).build_model()
+
+
+def test_quantised_training_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"recipe\.quantisation must be None in this version"):
+        start(tiny("quantisation.backend=qnnpack"))
+
+
+def test_accuracy_by_hand() -> None:
+    metric = TASKS["classification"](tiny(), 10).metric()
+    logits = torch.zeros(4, 10)
+    logits[0, 3] = 1  # right
+    logits[1, :6] = torch.arange(6.0)  # class 1 is the fifth of them
+    logits[2, :6] = torch.arange(6.0)  # class 0 is the sixth
+    logits[3, 9] = 2
+    targets = torch.tensor([3, 1, 0, 9])
+    metric.update(logits[:3], targets[:3])
+    metric.update(logits[3:], targets[3:])
+    found = metric.compute(ALONE)
+    assert found["top1"] == 2 / 4
+    assert found["top5"] == 3 / 4
+    assert found["loss"] == pytest.approx(functional.cross_entropy(logits, targets).item())
+
+
+@pytest.mark.proves(
+    "Mean intersection over union, over batches, with pixels that count nowhere and a class that is nowhere",
+    against="scikit-learn's jaccard_score",
+    tolerance=1e-12,
+    unit="absolute",
+)
+def test_intersection_over_union(deviation: Deviation) -> None:
+    from sklearn.metrics import jaccard_score
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, 5, 8, 8, generator=generator)
+    logits[:, 4] = -9  # class 4 is neither there nor found
+    masks = torch.randint(0, 4, (6, 8, 8), generator=generator)
+    masks[torch.rand(6, 8, 8, generator=generator) < 0.2] = 255
+    task = TASKS["segmentation"](tiny("task=segmentation"), 5)
+    metric = task.metric()
+    for part in (slice(0, 4), slice(4, 6)):
+        metric.update({"out": logits[part]}, masks[part])
+    found = metric.compute(ALONE)
+    counted = masks != 255
+    right, guess = masks[counted].numpy(), logits.argmax(1)[counted].numpy()
+    deviation(abs(found["miou"] - jaccard_score(right, guess, average="macro")))
+    deviation(abs(found["pixel_accuracy"] - (right == guess).mean()))
+
+
+def test_the_loss_of_pixels_is_a_mean_over_images() -> None:
+    """So that the losses of two parts of a batch add up to that of the batch."""
+
+    class Given(nn.Module):
+        def forward(self, logits: Tensor) -> dict[str, Tensor]:
+            return {"out": logits}
+
+    task = TASKS["segmentation"](tiny("task=segmentation"), 3)
+    logits, masks = torch.randn(4, 3, 5, 5), torch.randint(0, 3, (4, 5, 5))
+    whole = task.loss(Given(), logits, masks)
+    assert whole.item() == pytest.approx(functional.cross_entropy(logits, masks).item(), rel=1e-6)
+    masks[0, :3] = 255
+    masks[3] = 255
+    whole = task.loss(Given(), logits, masks)
+    parts = [task.loss(Given(), logits[part], masks[part]) for part in (slice(0, 1), slice(1, 4))]
+    assert whole.item() == pytest.approx((parts[0] + 3 * parts[1]).item() / 4, rel=1e-6)
+
+
+def test_images_of_several_sizes_are_filled_up() -> None:
+    task = TASKS["segmentation"](tiny("task=segmentation"), 3)
+    samples = [(torch.ones(3, 4, 6), torch.ones(4, 6)), (torch.ones(3, 5, 3), torch.ones(1, 5, 3, dtype=torch.uint8))]
+    images, masks = task.collate(samples)
+    assert images.shape == (2, 3, 5, 6)
+    assert masks.shape == (2, 5, 6)
+    assert masks.dtype == torch.int64
+    assert [int((mask == 255).sum()) for mask in masks] == [30 - 24, 30 - 15]
+    assert [float(image.sum()) for image in images] == [3 * 24, 3 * 15]
+
+
+def test_average_precision_of_the_right_and_the_wrong() -> None:
+    def measure(moved: float, label: int) -> dict[str, float]:
+        metric = TASKS["detection"](tiny("task=detection"), 3).metric()
+        box = torch.tensor([[10.0, 10.0, 50.0, 50.0]])
+        for _ in range(2):
+            target = {"boxes": box, "labels": torch.tensor([1])}
+            found = {"boxes": box + moved, "labels": torch.tensor([label]), "scores": torch.tensor([0.9])}
+            metric.update([found], [target])
+        return metric.compute(ALONE)
+
+    assert measure(0, 1) == {"ap": pytest.approx(1), "ap50": pytest.approx(1)}
+    # An IoU of 36² / (2 · 40² − 36²) = 0.68 is above four of the ten thresholds from 0.5 to 0.95.
+    assert measure(4, 1) == {"ap": pytest.approx(0.4), "ap50": pytest.approx(1)}
+    assert measure(0, 2) == {"ap": pytest.approx(0), "ap50": pytest.approx(0)}
+    empty = TASKS["detection"](tiny("task=detection"), 3).metric()
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    empty.update([{**nothing, "scores": torch.zeros(0)}], [nothing])
+    assert empty.compute(ALONE) == {"ap": 0.0, "ap50": 0.0}
+
+
+def test_worst_is_what_the_proofs_measure_with() -> None:
+    assert worst(torch.ones(2), torch.ones(2)) == 0
