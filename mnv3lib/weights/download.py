@@ -175,9 +175,8 @@ def _from_hub(source: str) -> Path:
             )
             return Path(found)
         except LocalEntryNotFoundError as error:  # also an EntryNotFoundError, but says that the hub was not reached
-            raise DownloadError(
-                f"{source}: the hub cannot be reached, and the file is not in its cache. {_OFFLINE}"
-            ) from error
+            reason = error.__cause__ or error
+            raise DownloadError(f"{source}: neither here nor to be had ({reason}). {_OFFLINE}") from error
         except EntryNotFoundError:
             continue
         except Exception as error:  # its errors are its HTTP client's, which changes

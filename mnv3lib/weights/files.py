@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,7 @@ Source = str | os.PathLike[str]
 
 #: Where training programs keep the weights among their other things; torchvision's and timm's names.
 ENTRIES = ("model", "state_dict", "model_ema", "state_dict_ema")
+_NAMED = re.compile(r"(?:GLOBAL|global|class) ([\w.]+)")
 VERSION, CONFIG = "mnv3lib_version", "mnv3lib_config"
 
 
@@ -84,10 +87,13 @@ def _read_safetensors(path: Path, shown: str) -> Checkpoint:
 
 def _unpickle(path: Path, shown: str) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # A stream, because of a path torch.load looks at the ending. It warns of pickles that it goes on to refuse.
+        with path.open("rb") as stream, warnings.catch_warnings(action="ignore"):
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise WeightsError(f"{shown} is refused: reading it could run code that is in it ({reason})") from error
+        named = _NAMED.search(str(error))
+        reason = f": it names {named[1]}" if named else ""
+        raise WeightsError(f"{shown} is refused, it holds more than tensors and could run code{reason}") from error
     except Exception as error:  # a damaged pickle can fail in any way
         reason = str(error).partition("\n")[0]
         raise WeightsError(f"{shown} is damaged, or no weight file: {type(error).__name__}: {reason}") from error
