@@ -7,6 +7,8 @@ there is one process and nothing here does anything. They talk through gloo on C
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -128,12 +130,42 @@ def together(device: torch.device, *, timeout: timedelta = timedelta(minutes=30)
         return
     started_here = not distributed.is_initialized()
     if started_here:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        store, rank, world = next(distributed.rendezvous("env://", timeout=timeout))
+        store = _unused_part(store, rank, world, timeout)
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
         if started_here:
             distributed.destroy_process_group()
+
+
+def _unused_part(store: Any, rank: int, world: int, timeout: timedelta) -> Any:
+    """Agree on a part of the store of addresses that nobody has written to.
+
+    When torchrun starts processes again, the store still has the addresses of those that died, and the new ones wait
+    for them in vain (pytorch/pytorch#135712). So everybody draws a number that nobody had before. The others show
+    theirs, the first answers with its own, which names the part, and they tell it there that they have read it. Numbers
+    from before may get an answer, too, but nobody reads it.
+    """
+    number = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"number/{rank}", number)
+        part = store.get(f"answer/{number}").decode()  # waits until it is there
+        store.set(f"{part}/read/{rank}", "")
+        return distributed.PrefixStore(part, store)  # type: ignore[attr-defined]
+    end, missing = time.monotonic() + timeout.total_seconds(), set(range(1, world))
+    while missing:
+        if time.monotonic() > end:
+            raise TrainingError(f"processes {sorted(missing)} did not start within {timeout}")
+        for other in list(missing):
+            if store.check([f"number/{other}"]):
+                store.set(f"answer/{store.get(f'number/{other}').decode()}", number)
+            if store.check([f"{number}/read/{other}"]):
+                missing.discard(other)
+        time.sleep(0.01)
+    return distributed.PrefixStore(number, store)  # type: ignore[attr-defined]
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:

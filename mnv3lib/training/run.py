@@ -183,6 +183,10 @@ class _Run:
                 return self._finish()
         except NotFinite as error:
             raise NotFinite(f"{error}. {self._left()}") from error
+        except RuntimeError as error:
+            if training.processes.world > 1 and any(word in str(error).lower() for word in ("gloo", "nccl")):
+                raise TrainingError(f"another process was lost. {self._left()} ({error})") from error
+            raise
         finally:
             if log is not None:
                 log.close()

@@ -1,0 +1,245 @@
+"""Several processes train one network: as one would, whatever the shares, and also when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ledger import Deviation, worst_of
+from runs import Child, Nursery, noise, nursery, same_files, tiny, torchrun, until
+from torch import nn
+
+from mnv3lib.training.checkpoint import read
+from mnv3lib.training.distributed import Processes, choose_device, synchronise_batch_norm, together
+from mnv3lib.training.logs import read_rows
+from mnv3lib.training.loop import Training
+
+#: 50 images in steps of at most 16: four steps of 12 and 13, which neither 2 nor 3 processes share evenly.
+UNEVEN = ("data.options.size=50", "data.options.eval_images=31", "batch_size=16", "epochs=2")
+FIXED = ("model.freeze=norm", "model.options.dropout=0", "augment.flip=0.5", "augment.crop_scale=[0.5,1]")
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    with nursery(tmp_path_factory.mktemp("nursery")) as made:
+        yield made
+
+
+@pytest.fixture
+def trained(fork: Nursery, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that trains with so many processes and gives the folder of the run."""
+
+    def train(name: str, processes: int, *assignments: str) -> Path:
+        (tmp_path / f"{name}.yaml").write_text(tiny(*assignments).to_yaml())
+        log = tmp_path / f"{name}.log"
+        arguments = ["--recipe", tmp_path / f"{name}.yaml", "--out", tmp_path / name]
+        children = fork.start_together(processes, arguments, log=log)
+        assert [child.wait() for child in children] == [0] * processes, log.read_text()
+        return tmp_path / name
+
+    return train
+
+
+def deviation_of(one: Path, other: Path) -> float:
+    """Largest difference of a weight between two runs, relative to the largest change that training made to one."""
+    states = [read(folder / "last.pt")["model"] for folder in (one, other)]
+    untrained = Training(tiny(*FIXED), *noise(), classes=10).model.state_dict()
+    return worst_of(*states) / worst_of(states[1], untrained)
+
+
+@pytest.mark.slow
+@pytest.mark.proves(
+    "2 and 3 processes that share uneven batches, batch statistics fixed: what 8 steps of SGD change in the weights",
+    against="1 process with the whole batches",
+    tolerance=1e-4,
+    unit="relative to the largest",
+)
+def test_processes_train_as_one(
+    trained: Callable[..., Path], deviation: Deviation, record_property: Callable[..., None]
+) -> None:
+    one = trained("one", 1, *UNEVEN, *FIXED)
+    for world in (2, 3):
+        several = trained(f"several-{world}", world, *UNEVEN, *FIXED)
+        found = deviation_of(several, one)
+        deviation(found)
+        assert found > 0 or world == 1, "not a float was added in another order: were there several processes?"
+        rows = [read_rows(folder / "epochs.csv") for folder in (one, several)]
+        for mine, theirs in zip(*rows, strict=True):
+            # 31 images are measured in shares of 16 and 15, or 11, 10 and 10: each exactly once.
+            assert theirs["last_top1"] == mine["last_top1"]
+            assert theirs["last_loss"] == pytest.approx(mine["last_loss"], rel=1e-6)
+            assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-6)
+        record_property("measured", f"{world} processes against one: weights differ by {found:.1e} of what they learnt")
+
+
+@pytest.mark.slow
+@pytest.mark.proves(
+    "2 processes, live batch statistics: weights after 8 steps of SGD",
+    against="1 process that accumulates 2 batches, whose statistics are of the same images",
+    tolerance=1e-6,
+    unit="relative to the largest",
+)
+def test_two_processes_are_two_accumulated_batches(trained: Callable[..., Path], deviation: Deviation) -> None:
+    live = (*UNEVEN, "model.options.dropout=0.2", "augment.mixup=0.2")
+    one, two = trained("one", 1, *live, "accumulate=2"), trained("two", 2, *live)
+    states = [read(folder / "last.pt")["model"] for folder in (one, two)]
+    weights = [{n: v for n, v in state.items() if "running" not in n and "num_batches" not in n} for state in states]
+    deviation(worst_of(*weights) / max(float(value.abs().max()) for value in weights[0].values()))
+    # The running statistics are the first process's: of its half of each batch only, 8 updates instead of 16.
+    assert [int(state["features.0.1.num_batches_tracked"]) for state in states] == [16, 8]
+    undivided = trained("undivided", 1, *live)
+    assert (
+        worst_of({n: v for n, v in read(undivided / "last.pt")["model"].items() if n in weights[0]}, weights[0]) > 1e-4
+    )
+
+
+def workers(parent: int) -> list[int]:
+    """Processes that a process started and that still run."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == parent and fields[0] != "Z":
+                found.append(int(entry.name))
+    return sorted(found)
+
+
+@pytest.mark.slow
+@pytest.mark.proves(
+    "Under torchrun, a worker killed in the middle of an epoch: started again, weights, optimiser and averages",
+    against="the same two processes uninterrupted",
+    tolerance=0,
+    unit="count",
+)
+def test_a_killed_worker_is_started_again(
+    trained: Callable[..., Path], fork: Nursery, tmp_path: Path, deviation: Deviation
+) -> None:
+    changes = ("averaging.ema_decay=0.9", "augment.flip=0.5", "epochs=4")
+    whole = trained("whole", 2, *changes)
+    out, log = tmp_path / "killed", tmp_path / "killed.log"
+    arguments = ["--recipe", str(tmp_path / "whole.yaml"), "--out", str(out), "--save-every", "2", "--restart"]
+    cache = str(fork.folder / "cache")
+    run = torchrun(2, arguments, restarts=2, log=log, MNV3LIB_CACHE=cache)
+    try:
+        until(lambda: (out / "last.pt").exists() and read(out / "last.pt")["position"][1] > 0, step=0.05)
+        killed = workers(run.pid)
+        assert len(killed) == 2
+        os.kill(killed[1], signal.SIGKILL)
+        assert run.wait(timeout=60) == 0, log.read_text()
+    finally:
+        run.terminate()  # which ends its workers too
+        run.wait()
+    said = log.read_text()
+    assert f"{out} goes on after step" in said
+    assert said.count("epoch 4/4:") == 1
+    deviation(len(same_files(whole, out, "last.pt")))
+    deviation(len(same_files(whole, out, "best.pt")))
+    assert not list(tmp_path.glob("killed.old*")), "--restart must not start anew after a crash"
+    assert [row["epoch"] for row in read_rows(out / "epochs.csv")] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_at_the_same_step(fork: Nursery, tmp_path: Path) -> None:
+    """The signal reaches the processes in different steps; they agree on the one to stop after."""
+    (tmp_path / "recipe.yaml").write_text(tiny("epochs=30").to_yaml())
+    arguments = ["--recipe", tmp_path / "recipe.yaml", "--out", tmp_path / "out", "--save-every", "1"]
+    children: list[Child] = fork.start_together(2, arguments, log=tmp_path / "log")
+    until(lambda: (tmp_path / "out" / "last.pt").exists())
+    children[1].kill(signal.SIGINT)  # to one of them only
+    assert sorted(child.wait() for child in children) == [128 + signal.SIGINT, 128 + signal.SIGTERM]
+    said = (tmp_path / "log").read_text()
+    assert said.count("last.pt is whole; the same command goes on from it") == 1
+    assert "Traceback" not in said
+    assert read(tmp_path / "out" / "last.pt")["position"] != [30, 0]
+
+
+@pytest.mark.slow
+def test_not_a_number_stops_all(fork: Nursery, tmp_path: Path) -> None:
+    recipe = tiny("optimiser.lr=1e20", "schedule.name=constant")
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    arguments = ["--recipe", tmp_path / "recipe.yaml", "--out", tmp_path / "out"]
+    children = fork.start_together(2, arguments, log=tmp_path / "log")
+    assert [child.wait() for child in children] == [1, 1]
+    said = (tmp_path / "log").read_text()
+    assert said.count("error: the loss is") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_what_fails_in_the_first_fails_in_all(fork: Nursery, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(tiny("data.options.nonsense=1").to_yaml())
+    arguments = ["--recipe", tmp_path / "recipe.yaml", "--out", tmp_path / "out"]
+    children = fork.start_together(3, arguments, log=tmp_path / "log")
+    assert [child.wait() for child in children] == [1, 1, 1]
+    said = (tmp_path / "log").read_text()
+    assert said.count("nonsense") == 1, said
+    assert "Traceback" not in said
+
+
+def test_synchronised_statistics_are_refused_on_a_cpu() -> None:
+    with pytest.raises(
+        ValueError, match="sync_batch_norm must be False on a CPU, where PyTorch's SyncBatchNorm does not"
+    ):
+        synchronise_batch_norm(nn.BatchNorm2d(3), torch.device("cpu"))
+
+
+def test_alone_there_is_nobody_to_talk_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with together(torch.device("cpu")) as processes:
+        assert (processes.rank, processes.world, processes.first) == (0, 1, True)
+        values = torch.ones(2)
+        assert processes.total(values) is values
+        assert processes.gather("a") == ["a"]
+        assert processes.told("b") == "b"
+        model = nn.Linear(2, 2)
+        assert processes.wrap(model) is model
+        with processes.accumulating(model), processes.one_after_first():
+            pass
+    assert not torch.distributed.is_initialized()
+
+
+def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device() == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"device must be 'cpu' or 'auto' on a machine without a GPU.*got 'cuda'"):
+        choose_device("cuda")
+    with pytest.raises(ValueError, match="device must be one of 'auto', 'cpu', 'cuda', got 'tpu'"):
+        choose_device("tpu")
+
+
+class Told(Processes):
+    """Processes whose words are recorded."""
+
+    def told(self, value: Any) -> Any:
+        heard.append(value)
+        return answer
+
+
+heard: list[Any] = []
+answer: Any = None
+
+
+def test_the_others_wait_for_the_first_and_fail_with_it() -> None:
+    global answer
+    heard.clear()
+    with Told(0, 2).one_after_first():
+        assert heard == [], "the others were let in too early"
+    assert heard == [True]
+    with pytest.raises(KeyError), Told(0, 2).one_after_first():
+        raise KeyError
+    assert heard == [True, False]
+    answer = True
+    with Told(1, 2).one_after_first():
+        assert heard == [True, False, None]
+    answer = False
+    with pytest.raises(RuntimeError, match="process 1: the first process failed"), Told(1, 2).one_after_first():
+        pytest.fail("must not be reached")
