@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from ledger import Deviation, worst, worst_of
+from ledger import Deviation, worst_of
 from runs import EVERYTHING, Noise, differing, noise, tiny
 from torch import Tensor, nn
 from torch.nn import functional
@@ -108,14 +108,15 @@ def test_the_same_recipe_is_the_same_run_and_another_seed_is_another() -> None:
     assert differing(one.state_dict(), other.state_dict())
 
 
-@pytest.mark.parametrize("options", [(), ("augment.mixup=0.2",)])
-def test_accumulated_batches_are_one_step(options: tuple[str, ...]) -> None:
+def test_accumulated_batches_are_one_step() -> None:
     """The gradient of two halves is that of the whole, with statistics fixed; uneven halves count by their images."""
-    plain = ("model.freeze=norm", "model.options.dropout=0", *options)
+    plain = ("model.freeze=norm", "model.options.dropout=0")
     one, two = start(tiny(*plain)), start(tiny(*plain, "accumulate=2"))
-    assert steps(one, 4) == pytest.approx(steps(two, 4), rel=1e-5) or options
-    if not options:
-        assert worst_of(two.model.state_dict(), one.model.state_dict()) < 1e-6
+    assert [one.order.size(step) for step in range(2)] == [25, 25], "two halves of 12 and 13"
+    untrained = deepcopy(one.model.state_dict())
+    assert steps(one, 4) == pytest.approx(steps(two, 4), rel=1e-6)
+    learnt = worst_of(one.model.state_dict(), untrained)
+    assert worst_of(two.model.state_dict(), one.model.state_dict()) < 1e-5 * learnt
 
 
 def test_the_learning_rate_follows_the_schedule() -> None:
@@ -245,7 +246,7 @@ def test_an_order_that_cannot_be(options: dict[str, int], words: str) -> None:
 def test_seeds_depend_on_every_part() -> None:
     keys = [(0, "a", 1), (0, "a", 2), (1, "a", 1), (0, "b", 1), (0, "a", 1, 0)]
     assert len({derive(*key) for key in keys}) == len(keys)
-    assert derive(0, "a", 1) == 0x0 + derive(0, "a", 1)
+    assert derive(0, "a", 1) == 2994419644724811997, "the same on every machine"
     reseed(3)
     first = torch.rand(3)
     reseed(3)
@@ -687,7 +688,3 @@ def test_average_precision_of_the_right_and_the_wrong() -> None:
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     empty.update([{**nothing, "scores": torch.zeros(0)}], [nothing])
     assert empty.compute(ALONE) == {"ap": 0.0, "ap50": 0.0}
-
-
-def test_worst_is_what_the_proofs_measure_with() -> None:
-    assert worst(torch.ones(2), torch.ones(2)) == 0

@@ -131,7 +131,7 @@ def together(device: torch.device, *, timeout: timedelta = timedelta(minutes=30)
     started_here = not distributed.is_initialized()
     if started_here:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        store, rank, world = next(distributed.rendezvous("env://", timeout=timeout))
+        store, rank, world = next(distributed.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
         store = _unused_part(store, rank, world, timeout)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
     try:

@@ -13,13 +13,11 @@ import os
 import platform
 import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -33,6 +31,7 @@ from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import Checkpoints, differences, load_exactly, read, write, write_bytes
 from mnv3lib.training.distributed import Processes, choose_device, together
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
+from mnv3lib.training.guard import holds_a_run, locked, put_aside, signals
 from mnv3lib.training.logs import Log, save_figure, write_rows
 from mnv3lib.training.loop import Training, evaluate
 from mnv3lib.training.recipe import Recipe
@@ -131,10 +130,10 @@ def train(
         processes = stack.enter_context(together(choose_device(device)))
         with processes.one_after_first():
             if processes.first:
-                stack.enter_context(_locked(folder))
-                if restart and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0 and _holds_a_run(folder):
-                    _put_aside(folder)
-                    stack.enter_context(_locked(folder))
+                stack.enter_context(locked(folder))
+                if restart and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0 and holds_a_run(folder):
+                    put_aside(folder)
+                    stack.enter_context(locked(folder))
         with processes.one_after_first():
             state = _load_state(folder, recipe) if processes.first else None
         state = processes.told(state)
@@ -175,7 +174,7 @@ class _Run:
             self._say(f"{self.folder} {place}")
         log = Log(self.folder, tensorboard=tensorboard, step=training.step_of_run) if self.first else None
         try:
-            with _signals(self._ask_to_stop):
+            with signals(self._ask_to_stop):
                 if training.step_of_run and log is not None:
                     write_rows(log.table, self.rows)  # a process that was killed may have been ahead of its checkpoint
                 while not training.complete:
@@ -355,56 +354,3 @@ def _load_state(folder: Path, recipe: Recipe) -> dict[str, Any] | None:
             "take another folder, or restart to put it aside"
         )
     return state
-
-
-def _holds_a_run(folder: Path) -> bool:
-    return any(folder.glob("*.pt"))
-
-
-def _put_aside(folder: Path) -> None:
-    number = 1
-    while folder.with_name(f"{folder.name}.old-{number}").exists():
-        number += 1
-    folder.rename(folder.with_name(f"{folder.name}.old-{number}"))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the system opens the lock when this process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            # Not flock: its locks go on to forked workers, which outlive a process that is killed by some seconds.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise TrainingError(f"another run is writing to {folder}: wait for it, or take another folder") from error
-        yield
-
-
-@contextmanager
-def _signals(ask: Callable[[int], None]) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a request; the second does what it always does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        restore()
-        ask(number)
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        restore()
