@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -314,3 +316,11 @@ def test_networks_of_others_have_no_configuration() -> None:
 
 def test_what_is_exported_is_there() -> None:
     assert all(hasattr(recipes, name) for name in recipes.__all__)
+
+
+def test_recipes_schedules_and_plans_need_no_torch() -> None:
+    code = (
+        "import sys; from mnv3lib.training import plan, recipe, schedule; plan.describe(recipe.load('paper')); "
+        "print({'torch', 'torchvision', 'numpy'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
