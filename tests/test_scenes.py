@@ -246,6 +246,41 @@ def test_coverage_is_the_warped_glyph(deviation: Deviation) -> None:
         deviation(np.abs(found - expected).max())
 
 
+def test_digits_are_turned_sheared_and_stretched_within_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    coverage = render._coverage
+
+    def watched(glyph: Any, inverse: Any, centre: Any, side: int) -> Any:
+        seen.append((np.array(inverse).reshape(2, 2), centre))
+        return coverage(glyph, inverse, centre, side)
+
+    monkeypatch.setattr(render, "_coverage", watched)
+    turned = SceneConfig(scale=(0.5, 0.5), rotation=20, warp=0)
+    for index in range(200):
+        render.render(turned, "train", 0, index)
+    step = sources.GLYPH_STEP * 8 / 32
+    angles = []
+    for inverse, (x, y) in seen:
+        assert np.allclose(inverse @ inverse.T, step**2 * np.eye(2))
+        assert np.linalg.det(inverse) > 0
+        angles.append(np.degrees(np.arctan2(inverse[0, 1], inverse[0, 0])))
+        assert 16 <= x <= 48
+        assert 16 <= y <= 48
+    assert -20 <= min(angles) < -18
+    assert 18 < max(angles) <= 20
+
+    seen.clear()
+    warped = SceneConfig(scale=(0.5, 0.5), rotation=0, warp=0.3)
+    for index in range(200):
+        render.render(warped, "train", 0, index)
+    inverses = np.stack([inverse for inverse, _ in seen]) / step
+    assert (inverses[:, 1] == [0, 1]).all()
+    widths, shears = 1 / inverses[:, 0, 0], inverses[:, 0, 1]
+    for values, middle in ((widths, 1), (shears, 0)):
+        assert middle - 0.3 <= values.min() < middle - 0.28
+        assert middle + 0.28 < values.max() <= middle + 0.3
+
+
 @pytest.mark.parametrize("config", [EASY, HARD, SceneConfig(resolution=16, scale=(0.1, 0.1), warp=0.5, rotation=90)])
 def test_boxes_and_instances_agree(config: SceneConfig) -> None:
     counts = set()
@@ -331,6 +366,10 @@ def test_ink_stands_out_from_the_ground(grey: int, brighter: bool, monkeypatch: 
         ink = scene["image"][:, scene["instances"] > 0]
         luminance = float((weights * ink).sum(0).mean())
         assert luminance > grey + 30 if brighter else luminance < grey - 50
+        away = np.abs(scene["image"].astype(float) - grey).max(0)
+        inked = scene["instances"] > 0  # where the ink covers half of the pixel, but for the rounding
+        assert inked[away > 0.52 * away.max()].all()
+        assert not inked[away < 0.48 * away.max()].any()
         name = COLOURS[scene["colours"][0]]
         strong = {"red": "r", "yellow": "rg", "green": "g", "cyan": "gb", "blue": "b", "magenta": "rb"}[name]
         means = dict(zip("rgb", ink.mean(1), strict=True))
@@ -458,6 +497,9 @@ def test_segmentation_and_detection_tell_of_the_same_scene() -> None:
         assert labels.dtype == torch.int64
         assert target["image_id"] == index
         assert 2 <= len(labels) == len(found) <= 6
+        assert [boxes.classes[label] for label in labels.tolist()] == [
+            str(digit) for digit in boxes.scene(index)["digits"].tolist() if digit != NOTHING
+        ]
         assert set(mask.unique().tolist()) == {0, *labels.tolist()}
         inside = torch.zeros(80, 80, dtype=torch.bool)
         for (left, top, right, bottom), label in zip(found.int().tolist(), labels.tolist(), strict=True):
