@@ -644,22 +644,37 @@ def test_a_worker_refuses_a_file_that_was_cut_or_is_gone(folder: Path) -> None:
 
 
 BUILD = """
-import sys
+import pathlib, sys, time
 from mnv3lib.data.cache import records
 from mnv3lib.data.render import SceneConfig, record_type, render
 folder, size = sys.argv[1], int(sys.argv[2])
-easy = SceneConfig.from_difficulty(0)
-made, path = records(folder, "some", {"size": size}, record_type(easy), size, lambda i: render(easy, "train", 0, i))
-print(len(made), path.name)
+easy, made = SceneConfig.from_difficulty(0), []
+def make(index):
+    made.append(index)
+    return render(easy, "train", 0, index)
+render(easy, "train", 0, 0)  # loads the sources
+print("ready", flush=True)
+sys.stdin.readline()
+found, path = records(folder, "some", {"size": size}, record_type(easy), size, make)
+print(len(found), len(made), path.name)
 """
 
 
 def test_processes_that_build_at_once_end_with_one_whole_file(folder: Path) -> None:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     command = [sys.executable, "-W", "error", "-c", BUILD, str(folder), "300"]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = {process.communicate()[0].strip() for process in started}
+    started = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate()[0].split() for process in started]
     assert [process.returncode for process in started] == [0] * 3
-    assert said == {f"300 {only_file(folder).name}"}
+    assert [(found, name) for found, _, name in said] == [("300", only_file(folder).name)] * 3
+    assert sorted(int(made) for _, made, _ in said) == [0, 0, 300], "one makes them, the others wait"
     assert list(folder.glob(".*.tmp")) == []
     kind = render.record_type(EASY)
     made, _ = cache.records(folder, "some", {"size": 300}, kind, 300, lambda _: pytest.fail("not whole"))
@@ -668,7 +683,7 @@ def test_processes_that_build_at_once_end_with_one_whole_file(folder: Path) -> N
 
 def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(folder: Path) -> None:
     command = [sys.executable, "-c", BUILD, str(folder), "20000"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 50
     while not any(path.stat().st_size > 1 << 20 for path in folder.glob(".*.tmp")):
         assert process.poll() is None
@@ -750,9 +765,11 @@ def test_findings_are_remembered_until_the_question_changes(folder: Path) -> Non
         return [len(asked)]
 
     assert [cache.remembered(folder, "what", {"a": a}, find) for a in (1, 1, 2, 1)] == [[1], [1], [2], [1]]
-    for path in folder.glob("*.json"):
-        path.write_text("{")
-    assert cache.remembered(folder, "what", {"a": 1}, find) == [3]
+    for spoilt in ("{", '{"key": {"a": 9}, "found": [0]}', "[]"):
+        for path in folder.glob("*.json"):
+            path.write_text(spoilt)
+        before = len(asked)
+        assert cache.remembered(folder, "what", {"a": 1}, find) == [before + 1]
 
 
 def test_how_fast_scenes_are_made(record_property: Any) -> None:
