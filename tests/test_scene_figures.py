@@ -9,7 +9,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from mnv3lib.data import DigitScenes
-from mnv3lib.explore.scene_figures import contact_sheet
+from mnv3lib.explore.scene_figures import contact_sheet, panels, split_scores
 
 
 def scenes(**options: Any) -> DigitScenes:
@@ -65,3 +65,31 @@ def test_what_cannot_be_drawn_is_refused() -> None:
         contact_sheet(scenes(), 0)
     with pytest.raises(ValueError, match="first must be an index of 10 images, got 10"):
         contact_sheet(scenes(), first=10)
+
+
+def test_panels_show_what_they_are_given() -> None:
+    grey, colour = np.eye(4), np.full((3, 4, 4), 51.0)
+    drawing = panels({"one\nhalf": grey, "two": colour, "three": 1 - grey}, columns=2, what="things")
+    assert [frame.get_title() for frame in frames(drawing)] == ["one\nhalf", "two", "three"]
+    shown = [frame.images[0] for frame in frames(drawing)]
+    assert np.array_equal(shown[0].get_array(), grey)
+    assert np.allclose(shown[1].get_array(), 0.2)
+    assert all(image.get_clim() == (0, 1) for image in shown)
+    said = "one half 25%, two 20%, three 75%"
+    assert drawing.alt == f"3 things, each with its mean brightness: {said}."
+    with pytest.raises(ValueError, match="pictures must not be empty"):
+        panels({})
+
+
+def test_bars_of_scores_are_those_of_the_words() -> None:
+    drawing = split_scores({"shuffled\nafter": (1.0, 0.84), "before": (0.96, 0.11)})
+    (frame,) = drawing.figure.axes
+    lengths = [[bar.get_width() for bar in bars] for bars in frame.containers]
+    assert lengths == [[1.0, 0.96], [0.84, 0.11]]
+    assert drawing.alt == (
+        "Accuracy with true and with random labels: shuffled after 100% and 84%; before 96% and 11%. "
+        "Dotted: guessing, 10%."
+    )
+    assert [label.get_text() for label in frame.texts] == ["100%", "96%", "84%", "11%"]
+    with pytest.raises(ValueError, match="scores must not be empty"):
+        split_scores({})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 
 from mnv3lib._checks import positive_int
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
-from mnv3lib.explore.palette import COLOURS
+from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["contact_sheet"]
+__all__ = ["contact_sheet", "panels", "split_scores"]
 
 _INKS = [colour for name, colour in COLOURS.items() if name != "black"]
 _IGNORED = 255
@@ -46,7 +46,7 @@ def contact_sheet(dataset: Any, n: int = 12, *, columns: int = 6, first: int = 0
         frame.axis("off")
     for index, frame in zip(chosen, axes.flat, strict=False):
         image, target = dataset[index]
-        frame.imshow(np.asarray(image).transpose(1, 2, 0), interpolation="nearest")
+        frame.imshow(np.asarray(image).transpose(1, 2, 0), interpolation="none")
         if isinstance(target, int):
             names = [dataset.classes[target]]
         elif isinstance(target, dict):
@@ -61,6 +61,65 @@ def contact_sheet(dataset: Any, n: int = 12, *, columns: int = 6, first: int = 0
     words = {"class": "with their classes above", "box": "with boxes", "mask": "with masks over them"}[kind]
     unit = {"class": "images", "box": "boxes", "mask": "images that show it,"}[kind]
     return Drawing(figure, f"{len(chosen)} images {words}; {unit} by class: {counts or 'none'}.")
+
+
+@in_style
+def panels(pictures: Mapping[str, Any], *, columns: int = 5, what: str = "pictures") -> Drawing:
+    """Pictures side by side under their names.
+
+    Args:
+        pictures: by name; (H, W) from 0, drawn black, to 1, or (3, H, W) from 0 to 255.
+        columns: in a row.
+        what: they are, for the words.
+
+    Returns:
+        The drawing; its words give the brightness of each, black being 0 and white 100 %.
+    """
+    if not pictures:
+        raise ValueError("pictures must not be empty")
+    positive_int("columns", columns)
+    rows = -(-len(pictures) // columns)
+    figure, axes = new_figure(height=5.8 * rows / columns, nrows=rows, ncols=columns, squeeze=False)
+    said = []
+    for frame in axes.flat:
+        frame.axis("off")
+    for (name, picture), frame in zip(pictures.items(), axes.flat, strict=False):
+        values = np.asarray(picture, dtype=float)
+        if values.ndim == 3:
+            values = np.clip(values, 0, 255).round().transpose(1, 2, 0) / 255
+        frame.imshow(values, cmap="gray", vmin=0, vmax=1, interpolation="none")
+        frame.set_title(name, pad=2)
+        said.append(f"{' '.join(name.split())} {values.mean():.0%}")
+    return Drawing(figure, f"{len(pictures)} {what}, each with its mean brightness: {', '.join(said)}.")
+
+
+@in_style
+def split_scores(scores: Mapping[str, tuple[float, float]], *, chance: float = 0.1) -> Drawing:
+    """Accuracies after each way to split, with true labels and with labels that mean nothing.
+
+    Args:
+        scores: by the way to split: (with true labels, with random labels), from 0 to 1.
+        chance: accuracy of guessing, a dotted line.
+    """
+    if not scores:
+        raise ValueError("scores must not be empty")
+    figure, frame = new_figure(height=0.9 + 0.8 * len(scores))
+    places = np.arange(len(scores))
+    said = []
+    for shift, (label, colour) in zip((-0.19, 0.19), (("true", ACCENT), ("random", COLOURS["orange"])), strict=True):
+        values = [pair[shift > 0] for pair in scores.values()]
+        bars = frame.barh(places + shift, values, height=0.36, color=colour, label=f"{label} labels")
+        frame.bar_label(bars, [f"{value:.0%}" for value in values], padding=3)
+    for name, (true, drawn) in scores.items():
+        said.append(f"{' '.join(name.split())} {true:.0%} and {drawn:.0%}")
+    frame.axvline(chance, color=REFERENCE, linestyle=":")
+    frame.set_yticks(places, list(scores))
+    frame.invert_yaxis()
+    frame.set_xlim(0, 1.18)
+    frame.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    figure.legend(loc="outside lower center", ncols=2)
+    words = "; ".join(said)
+    return Drawing(figure, f"Accuracy with true and with random labels: {words}. Dotted: guessing, {chance:.0%}.")
 
 
 def _draw_boxes(frame: Any, target: dict[str, Any], classes: Sequence[str]) -> list[str]:
@@ -78,5 +137,5 @@ def _draw_mask(frame: Any, mask: Any, classes: Sequence[str]) -> list[str]:
     inks = ListedColormap([_INKS[value % len(_INKS)] for value in here] or ["none"])
     places = np.searchsorted(here, mask) if here else np.zeros_like(mask)
     shown = np.ma.masked_where((mask == 0) | (mask == _IGNORED), places)
-    frame.imshow(shown, cmap=inks, vmin=0, vmax=max(len(here) - 1, 1), alpha=0.6, interpolation="nearest")
+    frame.imshow(shown, cmap=inks, vmin=0, vmax=max(len(here) - 1, 1), alpha=0.6, interpolation="none")
     return [classes[value] for value in here]
