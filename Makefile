@@ -19,7 +19,7 @@ SHELL := /bin/bash
 say = printf '==> %s\n' $(1)
 took = printf '    done in %d s\n' $$((SECONDS - start))
 
-.PHONY: help book lab test quick ledger notebooks clean distclean
+.PHONY: help book lab test quick ledger notebooks bench clean distclean
 
 help: ## say what there is
 	@printf 'make <target>\n\n'
@@ -75,6 +75,12 @@ notebooks: $(STAMP) ## run every notebook in place and tidy what it stores
 	@start=$$SECONDS
 	$(call say,'Running every notebook')
 	$(BIN)/python tools/notebooks.py
+	$(call took)
+
+bench: $(STAMP) ## measure training speed, paired ratios in one process
+	@start=$$SECONDS
+	$(call say,'Measuring')
+	$(BIN)/python benchmarks/training_step.py
 	$(call took)
 
 clean: ## delete the built book and the caches

@@ -1,0 +1,198 @@
+"""Run a study: the same recipe with one thing changed at a time, several seeds each, every run in a file of its own.
+
+    python experiments/run.py ablation --jobs 2
+    python experiments/run.py widths --jobs 2
+
+A study is a YAML file beside this one: a recipe, what all runs change in it, the variants by name and the seeds. A run
+that has a file is not run again, and one that was stopped goes on, so that a study can be interrupted at any time. When
+all are there they are joined into ``mnv3lib/measured/STUDY.json``, which the book plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RUNS = ROOT / "runs" / "experiments"
+JOINED = ROOT / "mnv3lib" / "measured"
+
+
+def processor() -> str:
+    """What the operating system calls the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The commit of the code that runs, with a mark if files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "mnv3lib", "experiments", ":!mnv3lib/measured")
+    return git("rev-parse", "HEAD") + (" with changes" if changed else "")
+
+
+def read_study(name: str) -> dict[str, Any]:
+    """The study of a name; its variants are lists of assignments, each added to those of the one it follows."""
+    import yaml
+
+    study = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
+    wanted = {"about", "recipe", "common", "cumulative", "seeds", "variants"}
+    if set(study) != wanted:
+        raise ValueError(f"{name}.yaml must have {', '.join(sorted(wanted))}, got {', '.join(sorted(study))}")
+    return study
+
+
+def runs_of(study: dict[str, Any]) -> Iterator[tuple[str, int, list[str]]]:
+    """Variant, seed and assignments of every run, one seed after the other: a part of a study says something, too."""
+    for seed in study["seeds"]:
+        so_far = list(study["common"])
+        for variant, assignments in study["variants"].items():
+            so_far = [*(so_far if study["cumulative"] else study["common"]), *assignments]
+            yield variant, seed, [*so_far, f"seed={seed}"]
+
+
+def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: str) -> dict[str, Any]:
+    """Train, measure on the test images, and say everything that a reader needs to do the same."""
+    import torch
+    import torchvision
+
+    import mnv3lib
+    from mnv3lib import cost
+    from mnv3lib.data import open_dataset
+    from mnv3lib.training import augment
+    from mnv3lib.training.loop import Training
+    from mnv3lib.training.recipe import load, overridden
+    from mnv3lib.training.run import train
+
+    torch.set_num_threads(1)
+    recipe = overridden(load(recipe_name), assignments)
+    began = time.time()
+    result = train(recipe, folder)
+    test_set = open_dataset(
+        recipe.data, "test", recipe.task, augment.eval_transform(recipe.augment, recipe.data, recipe.task)
+    )
+    tester = Training(recipe, test_set, test_set, classes=test_set.num_classes)
+    report = cost.profile(recipe.model.config(num_classes=test_set.num_classes), recipe.data.eval_size)
+    return {
+        "variant": variant,
+        "seed": recipe.seed,
+        "test": tester.evaluate(result.model),
+        "best": {"which": result.which, "epoch": result.epoch, result.measure: result.best},
+        "rows": result.rows,
+        "parameters": report.parameters,
+        "macs": report.macs,
+        "seconds": round(time.time() - began, 1),
+        "assignments": assignments,
+        "recipe": recipe.to_dict(),
+        "commit": commit(),
+        "versions": {
+            "mnv3lib": mnv3lib.__version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "python": platform.python_version(),
+        },
+        "cpu": processor(),
+        "threads": 1,
+    }
+
+
+def run_one(name: str, variant: str, seed: int) -> None:
+    """One run, in this process; its file is written when all is done."""
+    study = read_study(name)
+    (assignments,) = [a for v, s, a in runs_of(study) if (v, s) == (variant, seed)]
+    folder = RUNS / name / f"{variant}-{seed}"
+    found = train_one(study["recipe"], assignments, folder, variant)
+    path = folder.with_suffix(".json")
+    path.with_suffix(".part").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    path.with_suffix(".part").replace(path)
+
+
+def join(name: str) -> Path:
+    """All runs of a study in one file, epochs as columns, what is the same everywhere said once."""
+    study = read_study(name)
+    kept, shared = [], {}
+    for variant, seed, assignments in runs_of(study):
+        path = RUNS / name / f"{variant}-{seed}.json"
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["assignments"] != assignments:
+            raise SystemExit(f"{path} is from another study of this name: delete it and run again")
+        columns = {key: [round(row[key], 5) for row in found["rows"]] for key in found["rows"][0]}
+        about = {key: found[key] for key in ("commit", "versions", "cpu", "threads")}
+        shared.setdefault(json.dumps(about, sort_keys=True), about)
+        kept.append(
+            {
+                **{key: found[key] for key in ("variant", "seed", "test", "best", "parameters", "macs", "seconds")},
+                "assignments": found["assignments"],
+                "epochs": columns,
+                "made": list(shared).index(json.dumps(about, sort_keys=True)),
+            }
+        )
+    JOINED.mkdir(exist_ok=True)
+    target = JOINED / f"{name}.json"
+    joined = {
+        "about": study["about"],
+        "command": f"python experiments/run.py {name}",
+        "recipe": study["recipe"],
+        "made": list(shared.values()),
+        "runs": kept,
+    }
+    target.write_text(json.dumps(joined, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return target
+
+
+def main() -> int:
+    """Run what is missing, several at a time, and join what is there."""
+    from tqdm import tqdm
+
+    commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands.add_argument("study", help="name of a YAML file in this folder")
+    commands.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: 1)")
+    commands.add_argument("--only", nargs=2, metavar=("VARIANT", "SEED"), help="one run, in this process")
+    options = commands.parse_args()
+    if options.only:
+        run_one(options.study, options.only[0], int(options.only[1]))
+        return 0
+    todo = [
+        (variant, seed)
+        for variant, seed, _ in runs_of(read_study(options.study))
+        if not (RUNS / options.study / f"{variant}-{seed}.json").exists()
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+    def start(variant: str, seed: int) -> tuple[str, int, str]:
+        command = [sys.executable, __file__, options.study, "--only", variant, str(seed)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return variant, seed, done.stderr if done.returncode else ""
+
+    failed = 0
+    with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(todo), unit="run") as bar:
+        for future in as_completed([pool.submit(start, *run) for run in todo]):
+            variant, seed, error = future.result()
+            bar.update()
+            if error:
+                failed += 1
+                tqdm.write(f"{variant}, seed {seed} failed:\n{error}")
+    if failed:
+        return 1
+    print(f"Written: {join(options.study).relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
