@@ -1,6 +1,6 @@
 """Training: a recipe as data, and what makes of it a run that can be stopped anywhere and goes on bit for bit.
 
-``python -m mnv3lib.training --help`` is the command line; :func:`train` is the same from Python. Needs the extra
+``python -m mnv3lib.training --help`` is the command line; ``train`` is the same from Python. Needs the extra
 ``training`` (``pip install "mnv3lib[training]"``). What is not used is not imported.
 """
 

@@ -40,7 +40,7 @@ def train_transform(augment: Augment, data: Data, task: Task) -> v2.Transform:
         task: what the target is.
 
     Returns:
-        To be called with an image, or with an image and its target: the class as an int, the mask as a
+        To be called with an image, or with an image and its target, the class as an int, the mask as a
         ``tv_tensors.Mask`` or a mapping with ``boxes`` (``tv_tensors.BoundingBoxes``) and ``labels``. The image is a
         PIL image or a uint8 tensor (3, H, W) and comes out as float32 (3, ``train_size``, ``train_size``), normalised.
         For detection it keeps its size and stays between 0 and 1, because detection networks resize and normalise

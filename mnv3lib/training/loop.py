@@ -64,7 +64,7 @@ class Training:
         position: where training stands.
         order: which images come when; ``order.steps`` steps make an epoch.
         running: sums over the epoch so far: loss × images, images, and seconds.
-        stop_asked: set it to stop all processes at the same step; see :attr:`stopping`.
+        stop_asked: set it to stop all processes at the same step; see ``stopping``.
 
     Raises:
         TypeError, ValueError: for a recipe that cannot be followed here.

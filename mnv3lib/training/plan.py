@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def training_macs(self) -> int | None:
-        """Multiply-adds of the whole run: a backward pass takes two of a forward pass."""
+        """Multiply-adds of the whole run; a backward pass takes two of a forward pass."""
         return None if self.images_seen is None or self.macs is None else 3 * self.macs * self.images_seen
 
     @property
@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def learning_rates(self) -> dict[float, float]:
-        """Epochs to learning rates: at first, after warm-up, half way, and in the last step or epoch."""
+        """Epochs to learning rates, at first, after warm-up, half way, and in the last step or epoch."""
         recipe = self.recipe
         last = recipe.epochs - 1 / (self.steps_per_epoch or 1)
         landmarks = sorted({0.0, recipe.schedule.warmup_epochs, recipe.epochs / 2, last})

@@ -1,8 +1,9 @@
 """A training recipe as data: everything that decides how the weights come about, and nothing else.
 
 A recipe is a tree of frozen dataclasses that is written to YAML and read back unchanged. What it describes is built
-elsewhere: :mod:`mnv3lib.training.optimisers`, :mod:`~mnv3lib.training.schedule`, :mod:`~mnv3lib.training.averaging`,
-:mod:`~mnv3lib.training.augment`. Recipes that ship with the library are in the folder ``recipes``, by name.
+elsewhere: :mod:`~mnv3lib.training.optimisers`, :mod:`~mnv3lib.training.schedule`,
+:mod:`~mnv3lib.training.averaging`, :mod:`~mnv3lib.training.augment`. Recipes that ship with the library are in the
+folder ``recipes``, by name.
 """
 
 from __future__ import annotations

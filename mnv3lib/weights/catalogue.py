@@ -77,8 +77,8 @@ def network_for(name: str, **options: Unpack[Options]) -> MobileNetV3:
     networks give the trunk, with a fresh classifier: load it with ``part="features"``.
 
     Args:
-        name: one of :data:`NAMES`; a timm tag after a dot, as in ``"mobilenetv3_small_050.lamb_in1k"``, is allowed.
-        options: as for :func:`mnv3lib.mobilenet_v3_large`, except what the name decides.
+        name: one of ``NAMES``; a timm tag after a dot, as in ``"mobilenetv3_small_050.lamb_in1k"``, is allowed.
+        options: as for :func:`mnv3lib.network.mobilenet_v3_large`, except what the name decides.
 
     Raises:
         ValueError: for a name that is unknown, or that the library cannot build, with the reason.

@@ -124,7 +124,7 @@ def save(network: MobileNetV3, path: Source, *, metadata: Mapping[str, str] | No
     type, from any device and memory layout.
 
     Args:
-        network: any :class:`mnv3lib.MobileNetV3`.
+        network: any :class:`mnv3lib.network.MobileNetV3`.
         path: of the file.
         metadata: more text to keep in the file, e.g. the command that made it.
 

@@ -35,7 +35,7 @@ def load(
     """Copy weights into a network, whatever names the file has for them, or change nothing.
 
     Known are torchvision's names for classification, LR-ASPP, DeepLabV3, SSDLite and Faster R-CNN, timm's, and ours.
-    A network that is not a :class:`mnv3lib.MobileNetV3` takes its own names only, and nothing is adapted.
+    A network that is not a :class:`mnv3lib.network.MobileNetV3` takes its own names only, and nothing is adapted.
 
     Args:
         network: to be filled, in place.
