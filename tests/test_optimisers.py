@@ -264,7 +264,7 @@ class Kinds(nn.Module):
         self.features = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.LayerNorm([2, 2]))
         self.classifier = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
         self.classifier[1].weight = self.classifier[0].weight
-        self.scale = nn.Parameter(torch.ones(()))
+        self.scale = nn.Parameter(torch.ones(4))
 
 
 WEIGHTS = {"features.0.weight", "classifier.0.weight"}
