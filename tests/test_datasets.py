@@ -522,6 +522,7 @@ def test_coco_boxes(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(target) == {"boxes", "labels", "image_id"}
     _, clipped = train[0]
     assert clipped["boxes"].tolist() == [[50, 40, 60, 50]]
+    assert clipped["labels"].tolist() == [3]  # without that of the box without width
     _, empty = val[1]
     assert tuple(empty["boxes"].shape) == (0, 4)
     assert (empty["image_id"], tuple(empty["labels"].shape)) == (8, (0,))
