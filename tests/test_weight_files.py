@@ -42,7 +42,7 @@ def pickled(value: Any) -> bytes:
     return stream.getvalue()
 
 
-def tensors_in(path: Path) -> dict[str, torch.Tensor]:
+def tensors_in(path: Path | str) -> dict[str, torch.Tensor]:
     return read(path).tensors
 
 
@@ -279,8 +279,9 @@ def test_a_download_is_kept(site: Site, tmp_path: Path) -> None:
     path.write_bytes(data[:-1])  # damaged here: fetched anew
     assert fetch(address).read_bytes() == data
     assert len(site.asked) == 2
-    other = site.serve("/other/w-x.pth", data)
-    assert fetch(other, sha256=digest) != path, "each address has a place of its own"
+    plain, other = site.serve("/1/w.pth", data), site.serve("/2/w.pth", pickled({"other": torch.zeros(1)}))
+    assert list(tensors_in(plain)) == list(TENSORS)
+    assert list(tensors_in(other)) == ["other"], "each address has a place of its own"
 
 
 @pytest.mark.proves(
