@@ -75,8 +75,8 @@ def test_panels_show_what_they_are_given() -> None:
     assert np.array_equal(shown[0].get_array(), grey)
     assert np.allclose(shown[1].get_array(), 0.2)
     assert all(image.get_clim() == (0, 1) for image in shown)
-    said = "one half 25%, two 20%, three 75%"
-    assert drawing.alt == f"3 things, each with its mean brightness: {said}."
+    said = "one half, 25% bright; two, 20% bright; three, 75% bright"
+    assert drawing.alt == f"3 things: {said}."
     with pytest.raises(ValueError, match="pictures must not be empty"):
         panels({})
 

@@ -89,8 +89,8 @@ def panels(pictures: Mapping[str, Any], *, columns: int = 5, what: str = "pictur
             values = np.clip(values, 0, 255).round().transpose(1, 2, 0) / 255
         frame.imshow(values, cmap="gray", vmin=0, vmax=1, interpolation="none")
         frame.set_title(name, pad=2)
-        said.append(f"{' '.join(name.split())} {values.mean():.0%}")
-    return Drawing(figure, f"{len(pictures)} {what}, each with its mean brightness: {', '.join(said)}.")
+        said.append(f"{' '.join(name.split())}, {values.mean():.0%} bright")
+    return Drawing(figure, f"{len(pictures)} {what}: {'; '.join(said)}.")
 
 
 @in_style
@@ -109,13 +109,13 @@ def split_scores(scores: Mapping[str, tuple[float, float]], *, chance: float = 0
     for shift, (label, colour) in zip((-0.19, 0.19), (("true", ACCENT), ("random", COLOURS["orange"])), strict=True):
         values = [pair[shift > 0] for pair in scores.values()]
         bars = frame.barh(places + shift, values, height=0.36, color=colour, label=f"{label} labels")
-        frame.bar_label(bars, [f"{value:.0%}" for value in values], padding=3)
+        frame.bar_label(bars, [f"{value:.0%}" for value in values], padding=10)
     for name, (true, drawn) in scores.items():
         said.append(f"{' '.join(name.split())} {true:.0%} and {drawn:.0%}")
     frame.axvline(chance, color=REFERENCE, linestyle=":")
     frame.set_yticks(places, list(scores))
     frame.invert_yaxis()
-    frame.set_xlim(0, 1.18)
+    frame.set_xlim(0, 1.22)
     frame.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     figure.legend(loc="outside lower center", ncols=2)
     words = "; ".join(said)
