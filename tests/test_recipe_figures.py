@@ -22,7 +22,13 @@ def drawn(frame: Any, place: int = 0) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    "schedule", [COSINE, Schedule(name="step", step_epochs=3, gamma=0.5), Schedule(name="poly", per_step=False)]
+    "schedule",
+    [
+        COSINE,
+        Schedule(name="step", step_epochs=3, gamma=0.5),
+        Schedule(name="poly", per_step=False),
+        Schedule(name="cosine", warmup_epochs=0.1364),
+    ],
 )
 def test_a_schedule_is_drawn_as_it_trains(schedule: Schedule) -> None:
     drawing = figures.schedule_curve(schedule, 12, reference=Schedule(name="constant"))
