@@ -201,7 +201,11 @@ def test_a_pickle_bomb_is_refused(tmp_path: Path, archive: bool) -> None:
 def test_another_architecture_is_told_by_name() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    state = {**before, "0.weight": torch.zeros(4, 5), "2.weight": torch.zeros(1)}
+    state = {
+        **{name: value + 1 for name, value in before.items()},
+        "0.weight": torch.zeros(4, 5),
+        "2.weight": torch.zeros(1),
+    }
     del state["1.running_mean"]
     with pytest.raises(CheckpointError) as caught:
         load_exactly(module, state, source="a.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from ledger import Deviation, worst_of
 from runs import Child, Nursery, noise, nursery, same_files, tiny, torchrun, until
 from torch import nn
 
+from mnv3lib.network import MobileNetV3
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.distributed import Processes, choose_device, synchronise_batch_norm, together
 from mnv3lib.training.logs import read_rows
 from mnv3lib.training.loop import Training
+from mnv3lib.training.run import measure
 
 #: 50 images in steps of at most 16: four steps of 12 and 13, which neither 2 nor 3 processes share evenly.
 UNEVEN = ("data.options.size=50", "data.options.eval_images=31", "batch_size=16", "epochs=2")
@@ -84,14 +87,23 @@ def test_processes_train_as_one(
     tolerance=1e-6,
     unit="relative to the largest",
 )
-def test_two_processes_are_two_accumulated_batches(trained: Callable[..., Path], deviation: Deviation) -> None:
-    live = (*UNEVEN, "model.options.dropout=0.2", "augment.mixup=0.2")
+def test_two_processes_are_two_accumulated_batches(
+    trained: Callable[..., Path], fork: Nursery, deviation: Deviation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = (*UNEVEN, "model.options.dropout=0.2", "augment.mixup=0.2", "model.options.norm_momentum=0.5")
     one, two = trained("one", 1, *live, "accumulate=2"), trained("two", 2, *live)
     states = [read(folder / "last.pt")["model"] for folder in (one, two)]
     weights = [{n: v for n, v in state.items() if "running" not in n and "num_batches" not in n} for state in states]
     deviation(worst_of(*weights) / max(float(value.abs().max()) for value in weights[0].values()))
     # The running statistics are the first process's: of its half of each batch only, 8 updates instead of 16.
     assert [int(state["features.0.1.num_batches_tracked"]) for state in states] == [16, 8]
+    # It is these that both measured with, not each with its own.
+    monkeypatch.setenv("MNV3LIB_CACHE", str(fork.folder / "cache"))
+    recipe = tiny(*live)
+    network = MobileNetV3(recipe.model.config(num_classes=10))
+    network.load_state_dict(states[1])
+    row = read_rows(two / "epochs.csv")[-1]
+    assert measure(recipe, network, "val", device="cpu")["loss"] == pytest.approx(row["last_loss"], rel=1e-6)
     undivided = trained("undivided", 1, *live)
     assert (
         worst_of({n: v for n, v in read(undivided / "last.pt")["model"].items() if n in weights[0]}, weights[0]) > 1e-4
@@ -144,6 +156,24 @@ def test_a_killed_worker_is_started_again(
     deviation(len(same_files(whole, out, "best.pt")))
     assert not list(tmp_path.glob("killed.old*")), "--restart must not start anew after a crash"
     assert [row["epoch"] for row in read_rows(out / "epochs.csv")] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_addresses_of_dead_processes_are_not_used(
+    fork: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store of torchrun outlives the processes that it starts; those started again must not read the old ones."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    env = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    (tmp_path / "recipe.yaml").write_text(tiny("epochs=1", "data.options.size=64").to_yaml())
+    for out in ("first", "second"):
+        arguments = ["--recipe", tmp_path / "recipe.yaml", "--out", tmp_path / out]
+        children = []
+        for rank in range(2):
+            children.append(fork.start(arguments, log=tmp_path / "log", RANK=str(rank), WORLD_SIZE="2", **env))
+            time.sleep(0.5)  # in which the first would read the old address of the other
+        assert [child.wait() for child in children] == [0, 0], (tmp_path / "log").read_text()
+    assert same_files(tmp_path / "first", tmp_path / "second", "last.pt") == []
 
 
 @pytest.mark.slow
