@@ -107,6 +107,23 @@ class Training:
         self.stop_asked = self.stopping = False
         self._pending: list[tuple[Position, float, Tensor]] = []
         self._batches: Iterator[Any] | None = None
+        if self.processes.world > 1:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Make the wrapper arrange its buckets, by a backward pass that leaves no trace.
+
+        After the first pass it arranges them anew, and the last bits of sums over three processes or more depend on
+        where in a bucket a gradient lies: a run that goes on would differ there from one that was never interrupted.
+        """
+        kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        self._training_mode()
+        keys = next(self.order.batches(Position(0, 0), 1))
+        batch = self.task.collate([self.train_set[key] for key in keys])
+        self.task.loss(self.wrapped, *self.task.move(batch, self.device)).backward()  # type: ignore[no-untyped-call]
+        self.optimiser.zero_grad(set_to_none=True)
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(kept[name])
 
     def _build_model(self, pretrained: bool) -> None:
         recipe = self.recipe
