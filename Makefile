@@ -67,7 +67,7 @@ quick: $(STAMP) ## run the tests that need neither the built book nor much time
 
 ledger: book ## run every test and write what they prove for the book's proof ledger
 	@start=$$SECONDS
-	$(call say,'Running every test, writing book/_data/ledger.json')
+	$(call say,'Running every test and writing book/_data/ledger.json')
 	$(BIN)/python -m pytest -n 2 --dist worksteal --write-ledger
 	$(call took)
 
