@@ -113,7 +113,9 @@ def entries() -> dict[str, list[dict[str, Any]]]:
     return json.loads(ledger.FILE.read_text(encoding="utf-8"))
 
 
-def test_the_page_has_all_its_tables() -> None:
+def test_the_page_has_all_its_tables(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--write-ledger"):
+        return  # about to be written anew
     kept = entries()
     assert len(kept["proofs"]) >= 18
     assert len(kept["mutants"]) >= 30
