@@ -70,8 +70,8 @@ def rows(reports: list[Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def comparable(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry without what differs between processors: a deviation counts as none or some."""
-    return {**entry, "worst": entry["worst"] > 0} if "worst" in entry else entry
+    """An entry without what differs between processors: the deviation, which is within its tolerance anyway."""
+    return {name: value for name, value in entry.items() if name != "worst"}
 
 
 def differences(kept: dict[str, Any], fresh: dict[str, Any], *, whole: bool) -> list[str]:
@@ -86,7 +86,7 @@ def differences(kept: dict[str, Any], fresh: dict[str, Any], *, whole: bool) -> 
             else:
                 changed = [name for name in entry if entry[name] != old[key].get(name)]
                 # Of a test that ran in part there are fewer cases.
-                changed = changed if whole else [name for name in changed if name not in ("cases", "worst")]
+                changed = changed if whole else [name for name in changed if name != "cases"]
                 found += [f"{', '.join(key)}: {n} was {old[key].get(n)!r}, is {entry[n]!r}" for n in changed]
         if whole:
             found += [f"on the page, but no test notes it: {', '.join(key)}" for key in old if key not in new]
