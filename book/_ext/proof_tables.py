@@ -49,7 +49,7 @@ def small(name: str) -> str:
 
 def proofs(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """What is proven, against what, how exactly."""
-    header = ["claim, and its test", "compared with", "tolerance", "worst seen", "comparisons"]
+    header = ["claim, and its test", "compared with", "tolerance", "worst seen", "times"]
     body = [
         [
             row["claim"] + small(row["test"]),
