@@ -20,6 +20,7 @@ HEAVY = ("torch", "torchvision", "numpy", "yaml", "ipywidgets", "anywidget", "ma
 ARROWS = {
     "__init__": {"config", "cost", "network"},  # network for type checkers only
     "_checks": set(),
+    "_files": set(),
     "rows": {"_checks"},
     "config": {"_checks", "rows"},
     "cost": {"_checks", "config"},

@@ -23,6 +23,8 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+from mnv3lib._files import sync_folder
+
 __all__ = ["HEADER_BYTES", "VARIABLE", "cache_folder", "open_records", "records", "remembered"]
 
 #: Names the folder of the cache; by default it is ``~/.cache/mnv3lib``.
@@ -81,7 +83,7 @@ def _appearing_whole(path: Path, size: int) -> Iterator[IO[bytes]]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -92,16 +94,6 @@ def _appearing_whole(path: Path, size: int) -> Iterator[IO[bytes]]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let the renaming, too, survive a power cut, where the system has that."""
-    if os.name == "posix":
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
 
 
 def _described(kind: np.dtype[np.void]) -> list[Any]:

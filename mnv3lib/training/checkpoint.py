@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mnv3lib._files import sync_folder
 from mnv3lib.training.errors import CheckpointError
 
 __all__ = ["Checkpoints", "differences", "load_exactly", "read", "write", "write_bytes"]
@@ -48,22 +49,12 @@ def write_bytes(path: Path, data: bytes, *, keep: Path | None = None) -> None:
         if keep is not None and path.exists():
             os.replace(path, keep)
         os.replace(fresh, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             fresh.unlink()
         left = f"{path} is as it was" if path.exists() else "there is none"
         raise CheckpointError(f"{path} cannot be written: {error.strerror or error}; {left}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last; systems that cannot open folders do it by themselves."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def write(path: Path, state: Mapping[str, Any], *, keep: Path | None = None) -> None:

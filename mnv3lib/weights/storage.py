@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from mnv3lib._files import sync_folder
 from mnv3lib.weights.errors import WeightsError
 
 __all__ = ["VARIABLE", "cache_folder", "check", "digest_in_name", "digits", "sha256_of", "whole_file"]
@@ -44,7 +45,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if error.errno is not None:
             raise type(error)(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
@@ -52,16 +53,6 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let the renaming, too, survive a power cut, where the system has that."""
-    if os.name == "posix":
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
 
 
 def sha256_of(path: Path) -> str:
