@@ -74,25 +74,21 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
 
     import mnv3lib
     from mnv3lib import cost
-    from mnv3lib.data import open_dataset
-    from mnv3lib.training import augment
-    from mnv3lib.training.loop import Training
+    from mnv3lib.training.memory import keep_freed_memory
     from mnv3lib.training.recipe import load, overridden
-    from mnv3lib.training.run import train
+    from mnv3lib.training.run import measure, train
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     recipe = overridden(load(recipe_name), assignments)
     began = time.time()
     result = train(recipe, folder)
-    test_set = open_dataset(
-        recipe.data, "test", recipe.task, augment.eval_transform(recipe.augment, recipe.data, recipe.task)
-    )
-    tester = Training(recipe, test_set, test_set, classes=test_set.num_classes)
-    report = cost.profile(recipe.model.config(num_classes=test_set.num_classes), recipe.data.eval_size)
+    found = measure(recipe, result.model, "test")
+    report = cost.profile(result.model.config, recipe.data.eval_size)
     return {
         "variant": variant,
         "seed": recipe.seed,
-        "test": tester.evaluate(result.model),
+        "test": found,
         "best": {"which": result.which, "epoch": result.epoch, result.measure: result.best},
         "rows": result.rows,
         "parameters": report.parameters,

@@ -129,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from mnv3lib.data import BrokenFileError
     from mnv3lib.training.errors import Interrupted, TrainingError
+    from mnv3lib.training.memory import keep_freed_memory
 
+    keep_freed_memory()
     first = int(os.environ.get("RANK", 0)) == 0
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -10,13 +10,14 @@ The usual cases::
 
     weights.save(network, "mine.safetensors")
     network = weights.load_network("mine.safetensors")
+    network = weights.load_network("shipped:digitscenes_small_050")
 
 Nothing that is in a file is ever run, nothing is skipped in silence, and a network or file is never left half-written.
 Needs ``pip install 'mnv3lib[weights]'`` for safetensors and the hub.
 """
 
 from mnv3lib.weights.catalogue import NAMES, config_for, network_for
-from mnv3lib.weights.download import fetch
+from mnv3lib.weights.download import fetch, shipped
 from mnv3lib.weights.errors import DownloadError, WeightsError
 from mnv3lib.weights.files import Checkpoint, read, save
 from mnv3lib.weights.loading import load, load_network, timm_state_dict
@@ -35,5 +36,6 @@ __all__ = [
     "network_for",
     "read",
     "save",
+    "shipped",
     "timm_state_dict",
 ]

@@ -16,15 +16,18 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from mnv3lib.weights.errors import DownloadError
 from mnv3lib.weights.storage import VARIABLE, cache_folder, check, digest_in_name, digits, sha256_of, whole_file
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "shipped"]
 
 HUB = "hf-hub:"
+#: Before the name of a checkpoint that comes with this library, e.g. ``shipped:digitscenes_small_050``.
+SHIPPED = "shipped:"
 #: Names looked for in a repository of the hub where none is given.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 TIMEOUT_SECONDS = 30
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:@]+))?(?::(?P<file>[^:]+))?")
 _CHUNK_BYTES = 1 << 20
+_SHIPPED = Path(__file__).resolve().with_name("shipped")
 _OFFLINE = "Without a network, fetch the file elsewhere and give its path"
 
 
@@ -32,8 +35,9 @@ def fetch(source: str | os.PathLike[str], *, sha256: str | None = None) -> Path:
     """Return the path of a file on this machine; what is not here is downloaded once and kept.
 
     Args:
-        source: a path; an address, ``https://…`` or, on this machine or with the whole ``sha256``, ``http://…``; or
-            ``hf-hub:owner/name``, with ``@revision`` and ``:file`` after it if wanted, looked up at ``HF_ENDPOINT``.
+        source: a path; an address, ``https://…`` or, on this machine or with the whole ``sha256``, ``http://…``;
+            ``hf-hub:owner/name``, with ``@revision`` and ``:file`` after it if wanted, looked up at ``HF_ENDPOINT``; or
+            ``shipped:name`` for a file that comes with this library, by a name of :func:`shipped`.
         sha256: what the file's SHA-256 is or begins with, 8 to 64 hexadecimal digits. Where it is not given, a
             download is compared with the digits at the end of its name (torchvision's and timm's have them).
 
@@ -48,7 +52,9 @@ def fetch(source: str | os.PathLike[str], *, sha256: str | None = None) -> Path:
         ValueError: for an address of another kind.
     """
     expected = digits(sha256)
-    if isinstance(source, str) and source.startswith(HUB):
+    if isinstance(source, str) and source.startswith(SHIPPED):
+        path = _shipped(source.removeprefix(SHIPPED))
+    elif isinstance(source, str) and source.startswith(HUB):
         path = _from_hub(source)
     elif isinstance(source, str) and "://" in source:
         return _from_address(source, expected)
@@ -59,6 +65,17 @@ def fetch(source: str | os.PathLike[str], *, sha256: str | None = None) -> Path:
     if expected:
         check(path, expected)
     return path
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the checkpoints that come with this library; the card of each lies beside it."""
+    return tuple(sorted(path.stem for path in _SHIPPED.glob("*.safetensors")))
+
+
+def _shipped(name: str) -> Path:
+    if name not in shipped():
+        raise FileNotFoundError(f"{name!r} does not come with this library, only {', '.join(map(repr, shipped()))} do")
+    return _SHIPPED / f"{name}.safetensors"
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------
