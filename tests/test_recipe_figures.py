@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mnv3lib.explore import recipe_figures as figures
 from mnv3lib.explore.palette import REFERENCE
+from mnv3lib.training.optimisers import RMSpropTF
 from mnv3lib.training.recipe import load
 from mnv3lib.training.schedule import factor
 from mnv3lib.training.sections import Schedule
@@ -123,3 +125,35 @@ def test_decays_outside_are_refused(decay: Any) -> None:
         figures.moving_average(decay)
     with pytest.raises(ValueError, match="every must be an integer >= 1, got 0"):
         figures.half_life(0.5, every=0)
+
+
+def test_the_two_rmsprops_are_drawn_as_they_step() -> None:
+    """Both panels against the optimisers themselves, without momentum and at a learning rate of 1."""
+    drawing = figures.rmsprop_steps(gradient=0.02, eps=0.004, steps=30)
+    above, below = drawing.figure.axes
+    made = {}
+    for name, build in {
+        "PyTorch": lambda p: torch.optim.RMSprop(p, 1.0, alpha=0.9, eps=0.004**0.5),
+        "TensorFlow": lambda p: RMSpropTF(p, 1.0, momentum=0, alpha=0.9, eps=0.004),
+    }.items():
+        weight = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+        optimiser, places = build([weight]), [0.0]
+        for _ in range(30):
+            weight.grad = torch.full_like(weight, 0.02)
+            optimiser.step()
+            places.append(weight.item())
+        made[name] = -np.diff(places)
+    for line in below.lines:
+        np.testing.assert_allclose(line.get_ydata(), made[line.get_label()], rtol=1e-12)
+    assert f"PyTorch's first is {made['PyTorch'][0]:.2g} learning rates" in drawing.alt
+    ratio, settled = drawn(above)
+    square = 0.004 * ratio
+    np.testing.assert_allclose(settled, (square + 0.004) ** 0.5 / (square**0.5 + 0.004**0.5))
+    assert settled.min() == pytest.approx(0.5**0.5)
+    assert ratio[settled.argmin()] == pytest.approx(1)
+    assert "0.71 in the middle" in drawing.alt
+
+
+def test_who_overtakes_whom_is_said() -> None:
+    assert "TensorFlow's starts at 0.011, is above it from step 70 on" in figures.rmsprop_steps().alt
+    assert "stays below it" in figures.rmsprop_steps(steps=20).alt

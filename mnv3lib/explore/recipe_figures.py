@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import log
+from math import log, sqrt
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from mnv3lib.training.recipe import Recipe
 from mnv3lib.training.schedule import factor
 from mnv3lib.training.sections import Schedule
 
-__all__ = ["half_life", "learning_rates", "moving_average", "schedule_curve"]
+__all__ = ["half_life", "learning_rates", "moving_average", "rmsprop_steps", "schedule_curve"]
 
 _POINTS = 1200  # along a run; a step that falls between two of them is drawn within a pixel of where it is
 _STEPS = 100_000  # the moving average's axis ends here, fixed
@@ -136,5 +136,46 @@ def moving_average(decay: float, *, every: int = 1, marks: Mapping[str, float] |
         f"Two lines over the number of steps ago, on a logarithmic axis from 1 to {_STEPS:,}, for a decay of "
         f"{decay:g}{updated}. The newest weights have {100 * (1 - decay):.3g} % of the average; half of it comes from "
         f"the last {half:,.0f} steps.{said}"
+    )
+    return Drawing(figure, alt)
+
+
+@in_style
+def rmsprop_steps(*, gradient: float = 0.01, alpha: float = 0.9, eps: float = 0.001, steps: int = 120) -> Drawing:
+    """How two RMSprops of the same learning rate differ; TensorFlow's has ε in the root, PyTorch's has √ε beside it.
+
+    Above, PyTorch's step over TensorFlow's once the mean square has settled, over that mean square in units of ε.
+    Below, the first steps with a gradient that stays the same, without momentum: TensorFlow's mean square starts at 1,
+    PyTorch's at 0.
+
+    Args:
+        gradient: of the panel below.
+        alpha: decay of the mean square.
+        eps: TensorFlow's ε; PyTorch gets its root.
+        steps: of the panel below.
+    """
+    figure, (above, below) = new_figure(height=5.0, nrows=2)
+    ratio = np.geomspace(1e-4, 1e4, 401)
+    settled = np.sqrt(ratio + 1) / (np.sqrt(ratio) + 1)
+    above.plot(ratio, settled, color=ACCENT)
+    above.axhline(1, color=REFERENCE, linewidth=1, linestyle="--")
+    above.axhline(sqrt(0.5), color=REFERENCE, linewidth=1, linestyle="--")
+    above.set(xscale="log", xlim=(1e-4, 1e4), ylim=(0.6, 1.05), xlabel="mean square / ε", ylabel="PyTorch / TF")
+    above.set_xticks([1e-4, 1e-2, 1, 1e2, 1e4])
+    done = np.arange(1, positive_int("steps", steps) + 1)
+    learnt = (1 - alpha**done) * gradient**2
+    with_tf = gradient / np.sqrt(alpha**done + learnt + eps)
+    with_torch = gradient / (np.sqrt(learnt) + sqrt(eps))
+    below.plot(done, with_torch, color=COLOURS["orange"], label="PyTorch")
+    below.plot(done, with_tf, color=ACCENT, label="TensorFlow")
+    below.set(xlabel="step", ylabel="size / learning rate", yscale="log", xlim=(1, steps))
+    below.legend(loc="lower right")
+    even = int(done[np.argmax(with_tf > with_torch)]) if (with_tf > with_torch).any() else None
+    meets = "stays below it" if even is None else f"is above it from step {even} on"
+    alt = (
+        "Two panels. Above, PyTorch's settled step over TensorFlow's, against the mean square over epsilon: 1 far out "
+        f"on both sides, {settled.min():.2f} in the middle. Below, the first {steps} steps with a gradient of "
+        f"{gradient:g}: PyTorch's first is {with_torch[0]:.2g} learning rates and its last {with_torch[-1]:.2g}; "
+        f"TensorFlow's starts at {with_tf[0]:.2g}, {meets} and ends at {with_tf[-1]:.2g}."
     )
     return Drawing(figure, alt)

@@ -1,0 +1,123 @@
+"""Figures of training studies: every run is a point, so that a difference is seen beside the spread of the seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
+from mnv3lib.measured import Study
+
+__all__ = ["accuracy_over_work", "epoch_curves", "gains"]
+
+_COLOURS = (COLOURS["orange"], ACCENT, COLOURS["green"], COLOURS["vermilion"], COLOURS["purple"])
+
+#: Multiply-adds in millions and accuracies in per cent, one for each seed, by the width of a network.
+Curve = Mapping[float, tuple[float, Sequence[float]]]
+
+
+def _plain(frame: Any, ticks: Sequence[float]) -> None:
+    """Numbers instead of powers of ten on a logarithmic axis."""
+    frame.set_xscale("log")
+    frame.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    frame.set_xticks([], minor=True)
+
+
+@in_style
+def epoch_curves(study: Study, variants: Sequence[str], *, column: str = "last_top1") -> Drawing:
+    """A measure over the epochs, a line for each run.
+
+    Args:
+        study: with the runs.
+        variants: up to five of its variants.
+        column: of the table of epochs, from 0 to 1.
+    """
+    if not 1 <= len(variants) <= len(_COLOURS):
+        raise ValueError(f"variants must be from 1 to {len(_COLOURS)}, got {len(variants)}")
+    (figure, axes), words = new_figure(height=3.3), []
+    for variant, colour in zip(variants, _COLOURS, strict=False):
+        runs = study.of(variant)
+        for number, run in enumerate(runs):
+            values = [100 * value for value in run.epochs[column]]
+            label = variant if number == 0 else None
+            axes.plot(run.epochs["epoch"], values, ".-", color=colour, linewidth=1.5, label=label)
+        ends = [[100 * run.epochs[column][place] for run in runs] for place in (0, -1)]
+        (low, high), (worst, best) = ((min(values), max(values)) for values in ends)
+        words.append(f"{variant}: {low:.0f} to {high:.0f} after the first epoch, {worst:.0f} to {best:.0f} at the end")
+    axes.set(xlabel="epoch", ylabel="top-1, %", ylim=(0, 100))
+    figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
+    return Drawing(figure, f"Lines of accuracy over the epochs in per cent, one for each seed. {'; '.join(words)}.")
+
+
+@in_style
+def gains(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
+    """What each step of a recipe adds, in points: a dot for each seed and a bar at their mean, panel above panel.
+
+    Args:
+        panels: title to steps, each with its gain for every seed; all panels share the axis of points.
+    """
+    if not panels or not all(panels.values()):
+        raise ValueError("panels must hold one or more steps each")
+    counts = [len(steps) for steps in panels.values()]
+    figure, frames = new_figure(
+        height=1.0 + 0.52 * sum(counts) + 0.3 * len(counts),
+        nrows=len(counts),
+        sharex=True,
+        squeeze=False,
+        height_ratios=counts,
+    )
+    words = []
+    for frame, (title, steps) in zip(frames.flat, panels.items(), strict=True):
+        said = []
+        for place, (name, values) in enumerate(steps.items()):
+            mean = fmean(values)
+            frame.plot(values, [place] * len(values), "o", color=ACCENT, markersize=6, alpha=0.7, markeredgewidth=0)
+            frame.plot([mean, mean], [place - 0.22, place + 0.22], color=COLOURS["vermilion"], linewidth=3)
+            # Above its dots: beside them there is no room on a phone.
+            frame.annotate(f"{name}: {mean:+.1f}", (0, place - 0.3), xycoords=("axes fraction", "data"), va="bottom")
+            spread = f" ({min(values):+.1f} to {max(values):+.1f})" if len(values) > 1 else ""
+            said.append(f"{name} {mean:+.1f}{spread}")
+        frame.axvline(0, color=REFERENCE, linewidth=1, linestyle="--")
+        frame.set_ylim(len(steps) - 0.6, -0.95)
+        frame.set_yticks([])
+        frame.spines["left"].set_visible(False)
+        frame.set_title(title, loc="left")
+        words.append(f"{title}: {', '.join(said)}")
+    frames.flat[-1].set_xlabel("points of top-1")
+    return Drawing(figure, f"Gains of top-1 in points, each step over the one before it. {'. '.join(words)}.")
+
+
+@in_style
+def accuracy_over_work(panels: Mapping[str, Mapping[str, Curve]]) -> Drawing:
+    """Accuracy over multiply-adds on a logarithmic axis: a dot for each seed, lines through their means.
+
+    Args:
+        panels: title to networks, each with its widths; one panel above the other.
+    """
+    figure, frames = new_figure(height=3.0 * len(panels) + 0.4, nrows=len(panels), squeeze=False)
+    words = []
+    for frame, (title, curves) in zip(frames.flat, panels.items(), strict=True):
+        for (name, curve), colour, below in zip(curves.items(), _COLOURS, (True, False), strict=False):
+            widths = sorted(curve)
+            work, means = [curve[width][0] for width in widths], [fmean(curve[width][1]) for width in widths]
+            frame.plot(work, means, color=colour, linewidth=1.5, label=name if frame is frames.flat[0] else None)
+            for width, x in zip(widths, work, strict=True):
+                values = curve[width][1]
+                frame.plot([x] * len(values), values, "o", color=colour, markersize=4)
+                edge = min(values) if below else max(values)
+                frame.annotate(f"{width:g}", (x, edge), (0, -4 if below else 4), textcoords="offset points",
+                               ha="center", va="top" if below else "bottom")  # fmt: skip
+            shown = ", ".join(
+                f"{width:g} with {x:.3g} M {mean:.1f}" for width, x, mean in zip(widths, work, means, strict=True)
+            )
+            words.append(f"{title}, {name}: {shown}")
+        span = [x for curve in curves.values() for x, _ in curve.values()]
+        _plain(frame, [tick for tick in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if min(span) <= tick <= max(span)])
+        frame.margins(x=0.08, y=0.16)
+        frame.set(ylabel="top-1, %")
+        frame.set_title(title, loc="left")
+    frames.flat[-1].set_xlabel("million multiply-adds")
+    figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
+    return Drawing(figure, f"Accuracy in per cent over multiply-adds, by width. {'. '.join(words)}.")

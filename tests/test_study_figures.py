@@ -1,0 +1,88 @@
+"""Figures of studies: every run is drawn, and the words are the numbers of the runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mnv3lib.explore import study_figures as figures
+from mnv3lib.measured import Run, Study
+
+
+def run(variant: str, seed: int, epochs: tuple[float, ...]) -> Run:
+    return Run(
+        variant=variant,
+        seed=seed,
+        assignments=(),
+        test={"top1": epochs[-1]},
+        best={},
+        parameters=1,
+        macs=1,
+        seconds=1.0,
+        epochs={"epoch": tuple(range(1, len(epochs) + 1)), "last_top1": epochs},
+        made={},
+    )
+
+
+STUDY = Study(
+    name="made up",
+    about="",
+    command="",
+    recipe="",
+    runs=(
+        run("bare", 1, (0.1, 0.5, 0.6)),
+        run("whole", 1, (0.3, 0.7, 0.8)),
+        run("bare", 2, (0.2, 0.4, 0.7)),
+        run("whole", 2, (0.2, 0.8, 0.9)),
+    ),
+)
+
+
+def points(frame: Any) -> list[list[tuple[float, float]]]:
+    return [[(float(x), float(y)) for x, y in line.get_xydata()] for line in frame.lines]
+
+
+def test_every_run_is_a_line_on_one_scale() -> None:
+    drawing = figures.epoch_curves(STUDY, ["bare", "whole"])
+    (frame,) = drawing.figure.axes
+    assert points(frame)[1] == [(1, 20), (2, 40), (3, 70)]
+    expected = [run.epochs["last_top1"] for variant in ("bare", "whole") for run in STUDY.of(variant)]
+    assert [[y for _, y in line] for line in points(frame)] == [[100 * value for value in run] for run in expected]
+    assert frame.lines[0].get_color() == frame.lines[1].get_color() != frame.lines[2].get_color()
+    assert frame.get_ylim() == (0, 100)
+    assert "bare: 10 to 20 after the first epoch, 60 to 70 at the end; whole: 20 to 30 after" in drawing.alt
+    with pytest.raises(ValueError, match="variant must be one of"):
+        figures.epoch_curves(STUDY, ["other"])
+    for count in (0, 6):
+        with pytest.raises(ValueError, match=f"variants must be from 1 to 5, got {count}"):
+            figures.epoch_curves(STUDY, ["bare"] * count)
+
+
+def test_gains_are_dots_and_their_mean() -> None:
+    panels = {"here": {"warm-up": (3.0, -1.0, 4.0), "smoothing": (0.5, 0.5, 0.5)}, "there": {"averages": (0.2,)}}
+    drawing = figures.gains(panels)
+    here, there = drawing.figure.axes
+    assert points(here)[0] == [(3, 0), (-1, 0), (4, 0)]
+    assert {x for x, _ in points(here)[1]} == {2.0}
+    assert points(there)[0] == [(pytest.approx(0.2), 0)]
+    assert here.get_xlim() == there.get_xlim()
+    assert [text.get_text() for text in here.texts] == ["warm-up: +2.0", "smoothing: +0.5"]
+    low, high = here.get_ylim()
+    assert low > high, "the first step is on top"
+    assert "here: warm-up +2.0 (-1.0 to +4.0), smoothing +0.5 (+0.5 to +0.5). there: averages +0.2." in drawing.alt
+    for nothing in ({}, {"here": {}}):
+        with pytest.raises(ValueError, match="one or more steps each"):
+            figures.gains(nothing)
+
+
+def test_accuracy_is_drawn_over_multiply_adds_with_every_seed() -> None:
+    small = {1.0: (4.0, (80.0, 82.0)), 0.5: (1.0, (70.0, 74.0))}
+    drawing = figures.accuracy_over_work({"here": {"Small": small, "Large": {1.0: (20.0, (85.0, 85.0))}}})
+    (frame,) = drawing.figure.axes
+    assert frame.get_xscale() == "log"
+    assert points(frame)[0] == [(1, 72), (4, 81)]
+    assert points(frame)[1:3] == [[(1, 70), (1, 74)], [(4, 80), (4, 82)]]
+    assert [text.get_text() for text in frame.texts] == ["0.5", "1", "1"]
+    assert "here, Small: 0.5 with 1 M 72.0, 1 with 4 M 81.0. here, Large: 1 with 20 M 85.0." in drawing.alt
+    assert [text.get_text() for text in frame.get_xticklabels()] == ["1", "2", "5", "10", "20"]
