@@ -38,12 +38,12 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with a mark if files differ from it."""
+    """The commit of the code that runs, with a mark if files that a run needs differ from it."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "mnv3lib", "experiments", ":!mnv3lib/measured")
+    changed = git("status", "--porcelain", "--", "mnv3lib", "experiments", ":!mnv3lib/measured", ":!mnv3lib/explore")
     return git("rev-parse", "HEAD") + (" with changes" if changed else "")
 
 
