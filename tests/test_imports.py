@@ -29,6 +29,15 @@ ARROWS = {
     "network": {"_checks", "config", "blocks"},
 }
 
+#: What the packages may import of each other, besides the single files.
+PACKAGES = {
+    "data": {"training"},  # for type checkers only: what a recipe says of data
+    "explore": {"measured", "training"},
+    "measured": set(),
+    "training": {"data", "weights"},
+    "weights": set(),
+}
+
 
 def loaded_by(code: str) -> list[str]:
     """Names of all modules in a fresh Python after ``code``."""
@@ -126,6 +135,14 @@ def test_arrows_only_go_down() -> None:
             node.names[0].name.split(".")[0] for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import)
         }
         assert not imported & set(HEAVY)
+
+
+def test_packages_import_only_downwards() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(PACKAGES), "a package was added or removed: draw its arrows"
+    for package, allowed in PACKAGES.items():
+        imported = set().union(*(rooms(path) for path in (PACKAGE / package).rglob("*.py")))
+        assert imported & folders - {package} == allowed, package
 
 
 def test_only_explore_knows_explore() -> None:

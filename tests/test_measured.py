@@ -1,0 +1,188 @@
+"""The studies that the book plots: whole, of the code's own recipes, and made again by the script that they name."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from mnv3lib import cost, measured
+from mnv3lib.training.recipe import load, overridden
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPERIMENTS = ROOT / "experiments"
+
+
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("experiments_run", EXPERIMENTS / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RUN = script()
+
+
+# -- what is in the package --------------------------------------------------------------------------------------------
+
+
+def test_every_study_has_its_definition_and_the_other_way_round() -> None:
+    assert set(measured.NAMES) == {path.stem for path in EXPERIMENTS.glob("*.yaml")}
+    assert measured.NAMES, "no study came with the package"
+
+
+@pytest.mark.parametrize("name", measured.NAMES)
+def test_a_study_is_whole_and_of_its_definition(name: str) -> None:
+    study, defined = measured.load(name), RUN.read_study(name)
+    expected = [(variant, seed, tuple(assignments)) for variant, seed, assignments in RUN.runs_of(defined)]
+    assert [(run.variant, run.seed, run.assignments) for run in study.runs] == expected
+    assert study.recipe == defined["recipe"]
+    assert study.about == defined["about"]
+    assert study.command == f"python experiments/run.py {name}"
+    assert len(study.seeds) >= 3
+
+
+@pytest.mark.parametrize("name", measured.NAMES)
+def test_every_run_says_how_it_was_made_and_agrees_with_itself(name: str) -> None:
+    study = measured.load(name)
+    for run in study.runs:
+        recipe = overridden(load(study.recipe), run.assignments)
+        report = cost.profile(recipe.model.config(num_classes=10), recipe.data.eval_size)
+        assert (run.parameters, run.macs) == (report.parameters, report.macs)
+        assert len(run.made["commit"]) == 40, "made from code that is in no commit"
+        assert {"torch", "torchvision", "python", "mnv3lib"} <= set(run.made["versions"])
+        assert run.made["cpu"]
+        assert run.seconds > 0
+        assert run.epochs["epoch"] == tuple(range(1, recipe.epochs + 1))
+        assert set(run.epochs) >= {"lr", "train_loss", "last_top1", "images_per_second"}
+        columns = [values for column, values in run.epochs.items() if column.endswith("_top1")]
+        assert run.best["top1"] == pytest.approx(max(map(max, columns)), abs=1e-5)
+        assert 0 < run.test["top1"] <= run.test["top5"] <= 1
+        assert abs(run.test["top1"] - run.best["top1"]) < 0.1, "test and validation images are of one kind"
+
+
+# -- the reader --------------------------------------------------------------------------------------------------------
+
+
+def result(variant: str, seed: int, top1: float) -> dict[str, Any]:
+    """A run as the files hold it."""
+    return {"variant": variant, "seed": seed, "assignments": [f"seed={seed}"], "test": {"top1": top1}, "best": {},
+            "parameters": 1, "macs": 2, "seconds": 3.0, "epochs": {"epoch": [1]}, "made": 0}  # fmt: skip
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[measured.Study]:
+    runs = [result("a", 1, 0.5), result("b", 1, 0.75), result("a", 2, 0.25), result("b", 2, 0.625)]
+    data = {"about": "x", "command": "y", "recipe": "z", "made": [{"commit": "c"}], "runs": runs}
+    (tmp_path / "made.json").write_text(json.dumps(data))
+    monkeypatch.setattr(measured, "_HERE", tmp_path)
+    monkeypatch.setattr(measured, "NAMES", ("made",))
+    measured.load.cache_clear()
+    yield measured.load("made")
+    measured.load.cache_clear()
+
+
+def test_values_are_in_order_of_seeds(study: measured.Study) -> None:
+    assert (study.variants, study.seeds) == (("a", "b"), (1, 2))
+    assert study.values("a") == (0.5, 0.25)
+    assert study.mean("b") == 0.6875
+    assert study.spread("b") == pytest.approx(statistics.stdev([0.75, 0.625]))
+    assert list(study.steps()) == [("b", "a", (0.25, 0.375))]
+    assert study.runs[0].made == {"commit": "c"}
+
+
+def test_unknown_names_are_refused(study: measured.Study) -> None:
+    with pytest.raises(ValueError, match=r"variant must be one of 'a', 'b', got 'c'"):
+        study.of("c")
+    with pytest.raises(ValueError, match=r"name must be .*'made'.*, got 'ablations'"):
+        measured.load("ablations")
+
+
+# -- the script --------------------------------------------------------------------------------------------------------
+
+TINY = {
+    "about": "Tiny.",
+    "recipe": "digitscenes",
+    "cumulative": True,
+    "seeds": [4, 5],
+    "common": ["epochs=1", "data.options.size=96", "data.options.eval_images=20", "model.options.width_mult=0.35",
+               "data.options.cache=false", "schedule.warmup_epochs=0"],
+    "variants": {"first": [], "second": ["label_smoothing=0"], "third": ["averaging.ema_decay=0"]},
+}  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, folder in (("HERE", "."), ("RUNS", "runs"), ("JOINED", "measured")):
+        monkeypatch.setattr(RUN, name, tmp_path / folder)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    return tmp_path
+
+
+def test_variants_follow_each_other_or_stand_alone() -> None:
+    runs = {(variant, seed): assignments for variant, seed, assignments in RUN.runs_of(TINY)}
+    assert list(runs)[:4] == [("first", 4), ("second", 4), ("third", 4), ("first", 5)]
+    assert runs["third", 5] == [*TINY["common"], "label_smoothing=0", "averaging.ema_decay=0", "seed=5"]
+    alone = {variant: assignments for variant, _, assignments in RUN.runs_of({**TINY, "cumulative": False})}
+    assert alone["third"] == [*TINY["common"], "averaging.ema_decay=0", "seed=5"]
+
+
+def test_runs_are_made_joined_and_made_again_bit_for_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variant, seed, _ in RUN.runs_of(TINY):
+        RUN.run_one("tiny", variant, seed)
+    joined = RUN.join("tiny")
+    monkeypatch.setattr(measured, "_HERE", place / "measured")
+    monkeypatch.setattr(measured, "NAMES", ("tiny",))
+    study = measured.load("tiny")
+    assert study.variants == ("first", "second", "third")
+    assert study.seeds == (4, 5)
+    assert "ema_top1" in study.of("second")[0].epochs
+    assert "ema_top1" not in study.of("third")[0].epochs
+    first = json.loads(joined.read_text())
+    (place / "runs" / "tiny" / "second-5.json").unlink()
+    (place / "runs" / "tiny" / "second-5").rename(place / "gone")
+    with pytest.raises(FileNotFoundError, match=r"second-5\.json"):
+        RUN.join("tiny")
+    assert json.loads(joined.read_text()) == first, "a study that is not whole replaces nothing"
+    RUN.run_one("tiny", "second", 5)
+    RUN.join("tiny")
+    again = json.loads(joined.read_text())
+    for old, new in zip(first["runs"], again["runs"], strict=True):
+        assert old["test"] == new["test"]
+        assert old["best"] == new["best"]
+    measured.load.cache_clear()
+
+
+def test_runs_of_another_study_are_not_joined(place: Path) -> None:
+    for variant, seed, assignments in RUN.runs_of(TINY):
+        path = place / "runs" / "tiny" / f"{variant}-{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"assignments": [*assignments, "epochs=2"], "rows": [{"epoch": 1}]}))
+    with pytest.raises(SystemExit, match="is from another study"):
+        RUN.join("tiny")
+
+
+def test_a_definition_with_a_slip_is_refused(place: Path) -> None:
+    (place / "slip.yaml").write_text(yaml.safe_dump({**TINY, "seed": [1]}))
+    with pytest.raises(ValueError, match=r"slip\.yaml must have about, common"):
+        RUN.read_study("slip")
+
+
+def test_a_run_that_fails_is_told_and_nothing_is_joined(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "tiny"])
+    monkeypatch.setattr(RUN.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 1, "stderr": "broke"}))
+    assert RUN.main() == 1
+    assert "first, seed 4 failed:\nbroke" in capsys.readouterr().out
+    assert not (place / "measured").exists()
