@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from contextlib import redirect_stdout
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -87,9 +86,7 @@ class Classification(Task):
     backbone = "features"
 
     def build_model(self) -> nn.Module:
-        model = self.recipe.model
-        rate: Any = model.options.get("stochastic_depth", 0.0)
-        return MobileNetV3(replace(model.config(num_classes=self.classes), stochastic_depth=rate))
+        return MobileNetV3(self.recipe.model.config(num_classes=self.classes))
 
     def loss(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(model(images), targets, label_smoothing=self.recipe.label_smoothing)
