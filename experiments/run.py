@@ -16,7 +16,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -81,7 +80,6 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
     torch.set_num_threads(1)
     keep_freed_memory()
     recipe = overridden(load(recipe_name), assignments)
-    began = time.time()
     result = train(recipe, folder)
     found = measure(recipe, result.model, "test")
     report = cost.profile(result.model.config, recipe.data.eval_size)
@@ -93,7 +91,7 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
         "rows": result.rows,
         "parameters": report.parameters,
         "macs": report.macs,
-        "seconds": round(time.time() - began, 1),
+        "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "assignments": assignments,
         "recipe": recipe.to_dict(),
         "commit": commit(),
