@@ -4,7 +4,9 @@
 
 Speeds of one machine at one moment mean little, ratios in one run do. So all candidates live in one process and take
 turns, a few steps each, many rounds; what counts is the ratio within a round, its median and its spread. The plain loop
-is what one writes first: torchvision's network, PyTorch's RMSprop, images as they come.
+is what one writes first: torchvision's network, PyTorch's RMSprop, images as they come. This library's command line
+keeps the memory that a step gives back (:mod:`mnv3lib.training.memory`), and so do its candidates here; one line says
+what it is without. A candidate takes a step that does not count whenever its turn comes.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from mnv3lib.training.loop import Training
+from mnv3lib.training.memory import keep_freed_memory, return_freed_memory
 from mnv3lib.training.recipe import Recipe, load, overridden
 from mnv3lib.training.tasks import TASKS, Classification
 
@@ -99,13 +102,16 @@ def plain(recipe: Recipe, images: Noise) -> Callable[[], None]:
     return step
 
 
-def measure(candidates: dict[str, Callable[[], None]], rounds: int, say: str) -> dict[str, list[float]]:
+Candidate = tuple[Callable[[], None], Callable[[], bool]]
+
+
+def measure(candidates: dict[str, Candidate], rounds: int, say: str) -> dict[str, list[float]]:
     """Seconds of a few steps of each candidate, in turns."""
-    for step in candidates.values():
-        step()
     found: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in tqdm(range(rounds), desc=say, unit="round"):
-        for name, step in candidates.items():
+        for name, (step, memory) in candidates.items():
+            memory()
+            step()
             began = time.perf_counter()
             for _ in range(STEPS):
                 step()
@@ -127,10 +133,12 @@ def main() -> int:
             assignments = [f"model.name={name}", f"batch_size={BATCH}", "epochs=100000", "averaging.ema_decay=0",
                            f"data.train_size={side}", f"data.eval_size={side}"]  # fmt: skip
             recipe, images = overridden(load("digitscenes"), assignments), Noise(side)
+            here = ours(recipe, images)
             candidates = {
-                "this loop": ours(recipe, images),
-                "this loop, torchvision's network": ours(recipe, images, Theirs),
-                "plain loop, torchvision's network": plain(recipe, images),
+                "this loop": (here, keep_freed_memory),
+                "this loop, memory not kept": (here, return_freed_memory),
+                "this loop, torchvision's network": (ours(recipe, images, Theirs), keep_freed_memory),
+                "plain loop, torchvision's network": (plain(recipe, images), return_freed_memory),
             }
             seconds = measure(candidates, options.rounds, f"{name} at {side}")
             first = seconds["this loop"]
