@@ -23,6 +23,16 @@ from sphinx.util.docutils import SphinxDirective
 FILE = "_data/ledger.json"
 UNITS = {"absolute": "", "count": "", "relative to the spread": " of the spread", "relative to the largest":
          " of the largest"}  # fmt: skip
+#: What the files of the tests are about, in the order of the book.
+SUBJECTS = {
+    "The network": ("parity", "properties", "network"),
+    "Its cost": ("cost", "cost_figures", "published", "plan"),
+    "Data": ("scenes", "datasets", "augment"),
+    "Training": ("loop", "optimisers", "schedule", "averaging"),
+    "Several processes, and runs that were killed": ("distributed", "checkpoint"),
+    "Weights from elsewhere": ("weights", "weight_files"),
+    "The book": ("explore", "site", "notebooks"),
+}
 MEASURED, QUOTED = ("torchvision", "timm"), ("paper", "keras", "tf-slim")
 
 
@@ -75,6 +85,19 @@ def disagreements(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]
     return ["", *MEASURED, *(f"*{name}*" for name in ("paper", "Keras", "TF-slim"))], body
 
 
+def subject(row: dict[str, Any]) -> str:
+    """What a proof is about, by the file of its test.
+
+    Raises:
+        ValueError: for a file that is not in :data:`SUBJECTS`.
+    """
+    name = row["test"].partition(".py::")[0].removeprefix("test_")
+    found = [title for title, files in SUBJECTS.items() if name in files]
+    if not found:
+        raise ValueError(f"{row['test']} has no place in the ledger: add its file to SUBJECTS")
+    return found[0]
+
+
 TABLES = {"proofs": proofs, "mutants": mutants, "disagreements": disagreements}
 
 
@@ -89,12 +112,22 @@ class LedgerDirective(SphinxDirective):
             raise self.error(f"ledger must be one of {', '.join(TABLES)}, got {name!r}")
         path = Path(self.env.srcdir) / FILE
         self.env.note_dependency(str(path))
-        header, body = TABLES[name](json.loads(path.read_text(encoding="utf-8"))[name])
+        rows = json.loads(path.read_text(encoding="utf-8"))[name]
+        if name != "proofs":
+            return [self._table(*TABLES[name](rows), source=str(path))]
+        made: list[nodes.Node] = []
+        for title in SUBJECTS:
+            of_it = [row for row in rows if subject(row) == title]
+            if of_it:
+                made += [nodes.rubric("", f"{title} ({len(of_it)})"), self._table(*proofs(of_it), source=str(path))]
+        return made
+
+    def _table(self, header: list[str], body: list[list[str]], *, source: str) -> nodes.Node:
         lines = [header, ["---"] * len(header), *body]
         text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
         holder = nodes.container(classes=["ledger"])
-        self.state.nested_parse(StringList(text, source=str(path)), 0, holder)
-        return [holder]
+        self.state.nested_parse(StringList(text, source=source), 0, holder)
+        return holder
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
