@@ -42,7 +42,8 @@ def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "mnv3lib", "experiments", ":!mnv3lib/measured", ":!mnv3lib/explore")
+    unused = (f":!mnv3lib/{part}" for part in ("explore", "measured", "weights/shipped"))
+    changed = git("status", "--porcelain", "--", "mnv3lib", "experiments/run.py", *unused)
     return git("rev-parse", "HEAD") + (" with changes" if changed else "")
 
 
