@@ -96,9 +96,18 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": root, **more}
 
 
-def torchrun(processes: int, arguments: Sequence[str], *, restarts: int = 0, log: Path, **env: str) -> Any:
-    """Start the command line under torchrun on this machine, writing to a file."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+def torchrun(
+    processes: int, arguments: Sequence[str], *, restarts: int = 0, log: Path, meeting: str | None = None, **env: str
+) -> Any:
+    """Start the command line under torchrun on this machine, writing to a file.
+
+    With ``meeting``, an address, it waits there for a second one, as on two machines.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    if meeting is None:
+        command += ["--standalone"]
+    else:
+        command += ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", "--rdzv-id=test"]
     command += [f"--max-restarts={restarts}", "--monitor-interval=0.1", "-m", "mnv3lib.training", *arguments]
     with open(log, "wb") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, env=environment(**env))

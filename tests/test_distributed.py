@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from ledger import Deviation, worst_of
-from runs import Child, Nursery, noise, nursery, same_files, tiny, torchrun, until
+from runs import Child, Nursery, free_port, noise, nursery, same_files, tiny, torchrun, until
 from torch import nn
 
 from mnv3lib.network import MobileNetV3
@@ -156,6 +156,32 @@ def test_a_killed_worker_is_started_again(
     deviation(len(same_files(whole, out, "best.pt")))
     assert not list(tmp_path.glob("killed.old*")), "--restart must not start anew after a crash"
     assert [row["epoch"] for row in read_rows(out / "epochs.csv")] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_two_launchers_are_two_machines(trained: Callable[..., Path], fork: Nursery, tmp_path: Path) -> None:
+    """What chapter 13 tells for two machines, with two launchers on this one: a worker is killed, and nothing lost."""
+    whole = trained("whole", 2, "averaging.ema_decay=0.9", "augment.flip=0.5", "epochs=4")
+    out, cache = tmp_path / "out", str(fork.folder / "cache")
+    arguments = ["--recipe", str(tmp_path / "whole.yaml"), "--out", str(out), "--save-every", "2"]
+    meeting = f"localhost:{free_port()}"
+    launchers = [
+        torchrun(1, arguments, restarts=2, log=tmp_path / f"{number}.log", meeting=meeting, MNV3LIB_CACHE=cache)
+        for number in range(2)
+    ]
+    try:
+        until(lambda: (out / "last.pt").exists() and read(out / "last.pt")["position"][1] > 0, step=0.05, seconds=180)
+        (killed,) = workers(launchers[1].pid)
+        os.kill(killed, signal.SIGKILL)
+        codes = [run.wait(timeout=300) for run in launchers]
+    finally:
+        for run in launchers:
+            run.terminate()
+            run.wait()
+    said = "".join((tmp_path / f"{number}.log").read_text() for number in range(2))
+    assert codes == [0, 0], said
+    assert f"{out} goes on after step" in said
+    assert same_files(whole, out, "last.pt") == []
 
 
 @pytest.mark.slow
