@@ -50,7 +50,6 @@ def test_a_checkpoint_is_what_its_card_says(name: str) -> None:
     assert row(name, "SHA-256") == f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`"
     assert weights.fetch(f"shipped:{name}", sha256=row(name, "SHA-256").strip("`")) == path
     network = weights.load_network(f"shipped:{name}")
-    assert not network.training
     count = sum(parameter.numel() for parameter in network.parameters())
     assert row(name, "parameters") == f"{count:,}"
     assert row(name, "size") == f"{path.stat().st_size:,} bytes"
