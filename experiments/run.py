@@ -113,9 +113,10 @@ def run_one(name: str, variant: str, seed: int) -> None:
     (assignments,) = [a for v, s, a in runs_of(study) if (v, s) == (variant, seed)]
     folder = RUNS / name / f"{variant}-{seed}"
     found = train_one(study["recipe"], assignments, folder, variant)
-    path = folder.with_suffix(".json")
-    path.with_suffix(".part").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".part").replace(path)
+    # Not with_suffix, which takes the ".25-1" of "small-0.25-1" for one.
+    path, part = (folder.with_name(folder.name + ending) for ending in (".json", ".part"))
+    part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def join(name: str) -> Path:

@@ -120,7 +120,7 @@ TINY = {
     "seeds": [4, 5],
     "common": ["epochs=1", "data.options.size=96", "data.options.eval_images=20", "model.options.width_mult=0.35",
                "data.options.cache=false", "schedule.warmup_epochs=0"],
-    "variants": {"first": [], "second": ["label_smoothing=0"], "third": ["averaging.ema_decay=0"]},
+    "variants": {"first": [], "second": ["label_smoothing=0"], "third-0.25": ["averaging.ema_decay=0"]},
 }  # fmt: skip
 
 
@@ -134,10 +134,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_variants_follow_each_other_or_stand_alone() -> None:
     runs = {(variant, seed): assignments for variant, seed, assignments in RUN.runs_of(TINY)}
-    assert list(runs)[:4] == [("first", 4), ("second", 4), ("third", 4), ("first", 5)]
-    assert runs["third", 5] == [*TINY["common"], "label_smoothing=0", "averaging.ema_decay=0", "seed=5"]
+    assert list(runs)[:4] == [("first", 4), ("second", 4), ("third-0.25", 4), ("first", 5)]
+    assert runs["third-0.25", 5] == [*TINY["common"], "label_smoothing=0", "averaging.ema_decay=0", "seed=5"]
     alone = {variant: assignments for variant, _, assignments in RUN.runs_of({**TINY, "cumulative": False})}
-    assert alone["third"] == [*TINY["common"], "averaging.ema_decay=0", "seed=5"]
+    assert alone["third-0.25"] == [*TINY["common"], "averaging.ema_decay=0", "seed=5"]
 
 
 def test_runs_are_made_joined_and_made_again_bit_for_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,10 +147,10 @@ def test_runs_are_made_joined_and_made_again_bit_for_bit(place: Path, monkeypatc
     monkeypatch.setattr(measured, "_HERE", place / "measured")
     monkeypatch.setattr(measured, "NAMES", ("tiny",))
     study = measured.load("tiny")
-    assert study.variants == ("first", "second", "third")
+    assert study.variants == ("first", "second", "third-0.25")
     assert study.seeds == (4, 5)
     assert "ema_top1" in study.of("second")[0].epochs
-    assert "ema_top1" not in study.of("third")[0].epochs
+    assert "ema_top1" not in study.of("third-0.25")[0].epochs
     first = json.loads(joined.read_text())
     (place / "runs" / "tiny" / "second-5.json").unlink()
     (place / "runs" / "tiny" / "second-5").rename(place / "gone")
