@@ -3,9 +3,9 @@
     python experiments/transfer.py
 
 Runs are short, so that all of them share this process. Everyone takes as many steps, and the last weights are measured:
-who has 50 labels has none to spare for choosing. The learning rate of a strategy is chosen once for each task, by runs
-from a seed of their own, at 300 images and on validation images; one whose loss becomes infinite counts as never right.
-The result is ``mnv3lib/measured/transfer.json``, in the form of the other studies; the runs that chose are in it, too.
+who has 50 labels has none to spare for choosing. The learning rates from scratch and of all weights are chosen once for
+each task, by runs from a seed of their own, at 300 images and on validation images; one whose loss becomes infinite
+counts as never right. The result is ``mnv3lib/measured/transfer.json``, in the form of the other studies; the runs that chose are in it, too.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ SOURCE = "shipped:digitscenes_small_050"
 ABOUT = (
     "What the weights of digitscenes_small_050 are worth for two new tasks: the digits with all colours turned by 180 "
     "degrees, and the colour of the ink. Strategies: from scratch, with the trunk frozen, with batch norm frozen, all "
-    "weights, and all weights with a tenth of the learning rate in the trunk (graded); longer: three times the steps."
+    "weights, and all weights with a tenth of the learning rate in the trunk (graded); longer: three times the steps. "
+    "Without a choice of its own, frozen takes 0.1, frozen batch norm the rate of all weights, graded three times that."
 )
 RECIPE = "digitscenes"
 CHOOSER, SEEDS = 100, (1, 2, 3)
 IMAGES, STEPS, BATCH = (50, 100, 300, 1000), 60, 50
 MIDDLE = 300
 RATES = (0.03, 0.1, 0.3)
+CHOOSING = [(task, strategy) for task in ("turned", "colour") for strategy in ("scratch", "all")]
 #: Images that are measured on; those for choosing are half as many.
 TESTS = 1000
 
@@ -57,8 +59,23 @@ STRATEGIES = {
     "graded": (f"model.weights={SOURCE}", "optimiser.lr_factors={features: 0.1}"),
 }
 #: What is run at every number of images, what at 300 alone, and what for three times as long.
-CURVES, POINTS = ("scratch", "frozen", "all"), ("norm", "graded")
+CURVES, POINTS = ("scratch", "frozen", "all"), (("turned", "norm"), ("turned", "graded"))
 LONGER = (("turned", "scratch", 1000), ("colour", "scratch", MIDDLE), ("colour", "all", MIDDLE))
+
+
+def plan() -> list[tuple[str, str, int, int]]:
+    """Task, strategy, number of images and factor on the steps of all runs from one seed."""
+    parts = [(task, curve, images, 1) for task in TASKS for curve in CURVES for images in IMAGES]
+    return [*parts, *((*point, MIDDLE, 1) for point in POINTS), *((*what, 3) for what in LONGER)]
+
+
+def best_rates(tried: dict[tuple[str, str, float], float]) -> dict[tuple[str, str], float]:
+    """The learning rate of each task and strategy, from accuracies by both and rate; of equals the lowest."""
+    found = {pair: max(RATES, key=lambda rate: tried[*pair, rate]) for pair in CHOOSING}
+    for task in TASKS:
+        of_all = found[task, "all"]
+        found |= {(task, "frozen"): 0.1, (task, "norm"): of_all, (task, "graded"): round(3 * of_all, 2)}
+    return found
 
 
 def assignments(task: str, strategy: str, images: int, rate: float, seed: int, longer: int = 1) -> tuple[str, ...]:
@@ -124,7 +141,7 @@ def run_one(task: str, strategy: str, images: int, rate: float, seed: int, longe
         training.next_epoch()
     seconds = time.process_time() - began
     found = {"top1": 0.0} if diverged else training.evaluate(training.model)
-    if task == "turned" and seed != CHOOSER:
+    if task == "turned" and images == MIDDLE and longer == 1 and seed != CHOOSER:
         # The plain digits with the same classes: what is left of the old task.
         plain = overridden(recipe, ["data.options.hue=0"])
         old = evaluate(type(training.task)(plain, 10), training.model, plain_digits())
@@ -179,10 +196,8 @@ def main() -> int:
         "cpu": processor(),
         "threads": 1,
     }
-    pairs = [(task, strategy) for task in TASKS for strategy in STRATEGIES]
-    plan = [(task, curve, images, 1) for task in TASKS for curve in CURVES for images in IMAGES]
-    plan += [(task, point, MIDDLE, 1) for task in TASKS for point in POINTS] + [(*what, 3) for what in LONGER]
-    with tqdm(total=len(pairs) * len(RATES) + len(plan) * len(SEEDS), unit="run") as bar:
+    parts = plan()
+    with tqdm(total=len(CHOOSING) * len(RATES) + len(parts) * len(SEEDS), unit="run") as bar:
 
         def run(*what: Any) -> dict[str, Any]:
             found = run_one(*what)
@@ -190,12 +205,12 @@ def main() -> int:
             bar.update()
             return found
 
-        tried = {(*pair, rate): run(*pair, MIDDLE, rate, CHOOSER) for pair in pairs for rate in RATES}
-        chosen = {pair: max(RATES, key=lambda rate: tried[*pair, rate]["test"]["top1"]) for pair in pairs}
+        tried = {(*pair, rate): run(*pair, MIDDLE, rate, CHOOSER) for pair in CHOOSING for rate in RATES}
+        chosen = best_rates({what: found["test"]["top1"] for what, found in tried.items()})
         runs = [
             run(task, strategy, images, chosen[task, strategy], seed, longer)
             for seed in SEEDS
-            for task, strategy, images, longer in plan
+            for task, strategy, images, longer in parts
         ]
     scan = [
         {"task": task, "strategy": strategy, "rate": rate, "top1": found["test"]["top1"]}
