@@ -75,11 +75,11 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
             mean = fmean(values)
             frame.plot(values, [place] * len(values), "o", color=ACCENT, markersize=6, alpha=0.7, markeredgewidth=0)
             frame.plot([mean, mean], [place - 0.22, place + 0.22], color=COLOURS["vermilion"], linewidth=3)
-            # Above its dots: beside them there is no room on a phone.
+            # Not through the names above the dots; beside them there is no room on a phone.
+            frame.vlines(0, place - 0.28, place + 0.28, color=REFERENCE, linewidth=1)
             frame.annotate(f"{name}: {mean:+.1f}", (0, place - 0.3), xycoords=("axes fraction", "data"), va="bottom")
             spread = f" ({min(values):+.1f} to {max(values):+.1f})" if len(values) > 1 else ""
             said.append(f"{name} {mean:+.1f}{spread}")
-        frame.axvline(0, color=REFERENCE, linewidth=1, linestyle="--")
         frame.set_ylim(len(steps) - 0.6, -0.95)
         frame.set_yticks([])
         frame.spines["left"].set_visible(False)
