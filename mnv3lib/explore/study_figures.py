@@ -73,7 +73,7 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
         said = []
         for place, (name, values) in enumerate(steps.items()):
             mean = fmean(values)
-            frame.plot(values, [place] * len(values), "o", color=ACCENT, markersize=6, alpha=0.7, markeredgewidth=0)
+            frame.plot(values, [place] * len(values), "o", color=ACCENT, markersize=5)
             frame.plot([mean, mean], [place - 0.22, place + 0.22], color=COLOURS["vermilion"], linewidth=3)
             # Not through the names above the dots; beside them there is no room on a phone.
             frame.vlines(0, place - 0.28, place + 0.28, color=REFERENCE, linewidth=1)
