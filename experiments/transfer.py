@@ -5,7 +5,8 @@
 Runs are short, so that all of them share this process. Everyone takes as many steps, and the last weights are measured:
 who has 50 labels has none to spare for choosing. The learning rates from scratch and of all weights are chosen once for
 each task, by runs from a seed of their own, at 300 images and on validation images; one whose loss becomes infinite
-counts as never right. The result is ``mnv3lib/measured/transfer.json``, in the form of the other studies; the runs that chose are in it, too.
+counts as never right. The result is ``mnv3lib/measured/transfer.json``, in the form of the other studies; the runs that
+chose are in it, too.
 """
 
 from __future__ import annotations
