@@ -41,7 +41,7 @@ STUDIES = [name for name in measured.NAMES if (EXPERIMENTS / f"{name}.yaml").exi
 def test_every_study_has_its_definition_and_the_other_way_round() -> None:
     definitions = {path.stem for path in (*EXPERIMENTS.glob("*.yaml"), *EXPERIMENTS.glob("*.py"))} - {"run"}
     assert set(measured.NAMES) == definitions
-    assert {"ablation", "widths"} <= set(STUDIES), "no study came with the package"
+    assert "ablation" in STUDIES, "no study came with the package"
 
 
 @pytest.mark.parametrize("name", STUDIES)
