@@ -82,11 +82,13 @@ def distances(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Dr
 
     Args:
         sizes: images of a shard.
-        curves: name to a distance for each size, up to four.
+        curves: name to a distance for each size, up to four; drawn to three decimals.
     """
     if not 1 <= len(curves) <= len(_COLOURS):
         raise ValueError(f"curves must be from 1 to {len(_COLOURS)}, got {len(curves)}")
     figure, axes = new_figure(height=3.6)
+    # Three digits, so that the drawing does not depend on how a processor rounds the last ones.
+    curves = {name: [round(value, 3) for value in values] for name, values in curves.items()}
     for (name, values), colour, marker in zip(curves.items(), _COLOURS, "os^d", strict=False):
         axes.plot(sizes, values, color=colour, marker=marker, markersize=5, label=name)
     low, high = min(map(min, curves.values())), max(map(max, curves.values()))
