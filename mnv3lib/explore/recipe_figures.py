@@ -110,7 +110,7 @@ def moving_average(decay: float, *, every: int = 1, marks: Mapping[str, float] |
         marks: names to numbers of steps, as grey lines, e.g. an epoch.
     """
     half = half_life(decay, every=every)
-    ago = np.unique(np.geomspace(1, _STEPS, 600).round())
+    ago = np.unique(np.geomspace(1, _STEPS, 300).round())
     updates = np.floor((ago - 1) / every)  # since that step's update
     figure, (above, below) = new_figure(height=4.0, nrows=2, sharex=True)
     above.plot(ago, 100 * (1 - decay) * decay**updates, color=ACCENT, drawstyle="steps-mid" if every > 1 else "default")
