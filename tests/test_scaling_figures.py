@@ -88,6 +88,10 @@ def test_distances_and_their_guides() -> None:
     assert (frame.get_xscale(), frame.get_yscale()) == ("log", "log")
     assert frame.get_ylim() == pytest.approx((0.1 / 1.3, 1.3))
     assert drawing.alt.endswith("over shards of 2 to 32 images: stem from 0.40 to 0.10; end from 1.00 to 0.80.")
+    # Drawn to three decimals; the words are rounded once only, as where the chapter prints the same numbers.
+    finer = figures.distances(sizes, {"stem": (0.50471, 0.2, 0.1)})
+    assert finer.figure.axes[0].lines[0].get_ydata()[0] == 0.505
+    assert "stem from 0.50 to 0.10" in finer.alt
     with pytest.raises(ValueError, match="curves must be from 1 to 4, got 0"):
         figures.distances(sizes, {})
 

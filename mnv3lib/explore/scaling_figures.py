@@ -88,10 +88,10 @@ def distances(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Dr
         raise ValueError(f"curves must be from 1 to {len(_COLOURS)}, got {len(curves)}")
     figure, axes = new_figure(height=3.6)
     # Three digits, so that the drawing does not depend on how a processor rounds the last ones.
-    curves = {name: [round(value, 3) for value in values] for name, values in curves.items()}
-    for (name, values), colour, marker in zip(curves.items(), _COLOURS, "os^d", strict=False):
+    drawn = {name: [round(value, 3) for value in values] for name, values in curves.items()}
+    for (name, values), colour, marker in zip(drawn.items(), _COLOURS, "os^d", strict=False):
         axes.plot(sizes, values, color=colour, marker=marker, markersize=5, label=name)
-    low, high = min(map(min, curves.values())), max(map(max, curves.values()))
+    low, high = min(map(min, drawn.values())), max(map(max, drawn.values()))
     for start in (1, 2, 4, 8, 16, 32):
         ends = [sizes[0], sizes[-1]]
         axes.plot(ends, [start * low * (size / sizes[-1]) ** -0.5 for size in ends], color=REFERENCE, linewidth=1,
