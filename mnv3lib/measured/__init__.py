@@ -115,7 +115,7 @@ def load(name: str) -> Study:
     """A study by its name.
 
     Raises:
-        ValueError: for a name that is not in :data:`NAMES`.
+        ValueError: for a name that is not in ``NAMES``.
     """
     one_of("name", name, NAMES)
     data = json.loads((_HERE / f"{name}.json").read_text(encoding="utf-8"))
