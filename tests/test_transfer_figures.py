@@ -26,6 +26,7 @@ def test_depth_is_drawn_on_axes_that_do_not_move() -> None:
     (frame,) = drawing.figure.axes
     dashed, trained, random = marks(frame)
     assert dashed[1] == [10, 10]
+    assert [line.get_label() for line in frame.lines] == ["guessing", "trained", "random"]
     assert trained == ([0, 1, 2, 3, 4], [10, 20, 55, 70, 65])
     assert random[1] == [12, 11, 10, 9, 10]
     assert frame.get_ylim() == (0, 100)

@@ -36,8 +36,7 @@ def accuracy_by_depth(curves: Mapping[str, Sequence[float]], *, chance: float, q
         raise ValueError(f"curves must be one to {len(_CURVES)} of one length, two or more, got {len(curves)}")
     last = max(lengths) - 1
     (figure, axes), words = new_figure(height=3.4), []
-    axes.axhline(100 * chance, color=REFERENCE, linewidth=1, linestyle="--")
-    axes.annotate("guessing", (last, 100 * chance), (0, -3), textcoords="offset points", ha="right", va="top")
+    axes.axhline(100 * chance, color=REFERENCE, linewidth=1, linestyle="--", label="guessing")
     for (name, curve), colour, mark in zip(curves.items(), _CURVES, "o^s", strict=False):
         values = [100 * value for value in curve]
         axes.plot(range(last + 1), values, color=colour, marker=mark, markersize=5, label=name)
