@@ -149,7 +149,13 @@ def test_on_a_fresh_machine(tmp_path: Path) -> None:
     """The command of the book, with less of everything: no cache, no home, no settings."""
     command = [sys.executable, "-W", "error", "-m", "mnv3lib.training", "--recipe", "digitscenes"]
     command += ["--model", "mobilenet_v3_small", "--width-mult", "0.5", "--out", "runs/x"]
-    for assignment in (*SMALL, "data.train_size=32", "data.eval_size=32", "batch_size=32"):
+    for assignment in (
+        *SMALL,
+        "schedule.warmup_epochs=0.5",
+        "data.train_size=32",
+        "data.eval_size=32",
+        "batch_size=32",
+    ):
         command += ["--set", assignment]
     env = environment(HOME=str(tmp_path / "home"))
     env.pop("MNV3LIB_CACHE", None)
@@ -166,7 +172,7 @@ def test_on_a_fresh_machine(tmp_path: Path) -> None:
     report = json.loads((out / "result.json").read_text())
     assert len(read_rows(out / "epochs.csv")) == 1
     saved = recipes.load(out / "recipe.yaml")
-    assert saved.model.options == {"width_mult": 0.5}
+    assert saved.model.options == {"norm_momentum": 0.1, "width_mult": 0.5}
     # The file holds what was measured.
     again = measure(
         recipes.overridden(saved, [f"data.options.cache={tmp_path / 'cache'}"]), network, "val", device="cpu"
