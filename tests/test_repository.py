@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 import mnv3lib
 
-LARGEST = 1_050_000  # bytes
+LARGEST = 1_000_000
 
 
 def tracked() -> list[Path]:

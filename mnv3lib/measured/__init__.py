@@ -37,7 +37,7 @@ class Run:
             the validation images.
         parameters: of the network.
         macs: multiply-adds of one image.
-        seconds: wall time of the training steps, while another run had the other core.
+        seconds: wall time of the training steps, on a machine that did other things as well.
         epochs: columns of the table of epochs.
         made: ``commit``, ``versions``, ``cpu`` and ``threads``.
     """
