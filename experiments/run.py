@@ -47,6 +47,22 @@ def commit() -> str:
     return git("rev-parse", "HEAD") + (" with changes" if changed else "")
 
 
+def made() -> dict[str, Any]:
+    """What a result was made with: commit, versions, processor, and one thread as all studies have."""
+    import torch
+    import torchvision
+
+    import mnv3lib
+
+    versions = {module.__name__: module.__version__ for module in (mnv3lib, torch, torchvision)}
+    return {
+        "commit": commit(),
+        "versions": {**versions, "python": platform.python_version()},
+        "cpu": processor(),
+        "threads": 1,
+    }
+
+
 def read_study(name: str) -> dict[str, Any]:
     """The study of a name; its variants are lists of assignments, each added to those of the one it follows."""
     import yaml
@@ -70,9 +86,7 @@ def runs_of(study: dict[str, Any]) -> Iterator[tuple[str, int, list[str]]]:
 def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: str) -> dict[str, Any]:
     """Train, measure on the test images, and say everything that a reader needs to do the same."""
     import torch
-    import torchvision
 
-    import mnv3lib
     from mnv3lib import cost
     from mnv3lib.training.memory import keep_freed_memory
     from mnv3lib.training.recipe import load, overridden
@@ -80,6 +94,7 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
 
     torch.set_num_threads(1)
     keep_freed_memory()
+    about = made()  # now: the commit may be another one at the end
     recipe = overridden(load(recipe_name), assignments)
     result = train(recipe, folder)
     found = measure(recipe, result.model, "test")
@@ -95,15 +110,7 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
         "assignments": assignments,
         "recipe": recipe.to_dict(),
-        "commit": commit(),
-        "versions": {
-            "mnv3lib": mnv3lib.__version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "python": platform.python_version(),
-        },
-        "cpu": processor(),
-        "threads": 1,
+        **about,
     }
 
 

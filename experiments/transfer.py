@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 import time
 from functools import cache
@@ -23,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from run import JOINED, commit, processor
+from run import JOINED, made
 
 SOURCE = "shipped:digitscenes_small_050"
 ABOUT = (
@@ -175,10 +174,8 @@ def plain_digits() -> Any:
 def main() -> int:
     """Choose the learning rates, then run everything."""
     import torch
-    import torchvision
     from tqdm import tqdm
 
-    import mnv3lib
     from mnv3lib.training.memory import keep_freed_memory
 
     commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,17 +183,7 @@ def main() -> int:
     options = commands.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    made = {
-        "commit": commit(),
-        "versions": {
-            "mnv3lib": mnv3lib.__version__,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "python": platform.python_version(),
-        },
-        "cpu": processor(),
-        "threads": 1,
-    }
+    about = made()
     parts = plan()
     with tqdm(total=len(CHOOSING) * len(RATES) + len(parts) * len(SEEDS), unit="run") as bar:
 
@@ -221,7 +208,7 @@ def main() -> int:
         "about": ABOUT,
         "command": "python experiments/transfer.py",
         "recipe": RECIPE,
-        "made": [made],
+        "made": [about],
         "rates": {"images": MIDDLE, "seed": CHOOSER, "steps": STEPS, "tried": scan},
         "runs": runs,
     }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from scripts import load_script
 
 from mnv3lib import cost, measured
 from mnv3lib.training.recipe import load, overridden
@@ -21,16 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("experiments_run", EXPERIMENTS / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-RUN = script()
+RUN = load_script(EXPERIMENTS / "run.py")
 #: Those that ``run.py`` makes; others have a script of their own.
 STUDIES = [name for name in measured.NAMES if (EXPERIMENTS / f"{name}.yaml").exists()]
 

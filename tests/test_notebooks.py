@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import html
-import importlib.util
 import json
 import os
 import re
@@ -22,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
 
 import nbformat
 import pytest
@@ -31,6 +29,7 @@ from conftest import ROOT
 from ledger import Deviation
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from scripts import load_script
 
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
@@ -46,18 +45,7 @@ HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def load_tool() -> ModuleType:
-    """Import tools/notebooks.py, which is a script and in no package."""
-    spec = importlib.util.spec_from_file_location("notebook_tool", ROOT / "tools" / "notebooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tool = load_tool()
+tool = load_script(ROOT / "tools" / "notebooks.py")
 
 
 # Reading -------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 from mnv3lib import cost, measured
 from mnv3lib.training.recipe import load, overridden
@@ -15,16 +14,7 @@ from mnv3lib.training.recipe import load, overridden
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("experiments_transfer", ROOT / "experiments" / "transfer.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TRANSFER = script()
+TRANSFER = load_script(ROOT / "experiments" / "transfer.py")
 PATH = Path(measured.__file__).with_name("transfer.json")
 
 
