@@ -119,7 +119,8 @@ def run_one(task: str, strategy: str, images: int, rate: float, seed: int, longe
     """Train and measure once; on validation images from the seed that chooses, on test images from all others."""
     from mnv3lib import cost
     from mnv3lib.training.errors import NotFinite
-    from mnv3lib.training.loop import Training, evaluate
+    from mnv3lib.training.evaluation import evaluate
+    from mnv3lib.training.loop import Training
     from mnv3lib.training.recipe import load, overridden
 
     changes = assignments(task, strategy, images, rate, seed, longer)

@@ -54,10 +54,19 @@ def test_arguments_change_the_recipe() -> None:
     )
     assert (short.model.name, short.model.options["width_mult"]) == ("mobilenet_v3_large", 0.5)
     assert (short.epochs, short.batch_size, short.seed) == (3, 32, 7)
+    assert short.schedule.warmup_epochs == 2, "it fits"
     long = chosen(
         "--set", "optimiser.lr=1e-3", "--set", "augment.policy=randaugment", "--epochs", "3", "--set", "epochs=4"
     )
     assert (long.optimiser.lr, long.augment.policy, long.epochs) == (0.001, "randaugment", 4)
+
+
+def test_a_run_of_one_epoch_needs_no_other_argument() -> None:
+    assert chosen("--epochs", "1").schedule.warmup_epochs == 0.25
+    assert chosen("--epochs", "2").schedule.warmup_epochs == 0.5
+    assert chosen("--epochs", "1", "--set", "schedule.warmup_epochs=0.1").schedule.warmup_epochs == 0.1
+    with pytest.raises(ValueError, match=r"recipe\.epochs must be an integer >= 1, got 0"):
+        chosen("--epochs", "0")
 
 
 def test_a_folder_of_its_own_for_each_network() -> None:

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", default="digitscenes", help=f"a YAML file, or one of {named} (default: digitscenes)")
     made.add_argument("--model", help="name of the network, e.g. mobilenet_v3_small")
     made.add_argument("--width-mult", type=float, help="factor on its widths")
-    made.add_argument("--epochs", type=int)
+    made.add_argument("--epochs", type=int, help="a warm-up too long for them keeps its part of the run")
     made.add_argument("--batch-size", type=int, help="images of a step, over all processes and accumulated batches")
     made.add_argument("--seed", type=int)
     about_set = "set any field of the recipe, e.g. --set optimiser.lr=0.05; may be given several times"
@@ -69,8 +69,12 @@ def chosen_recipe(options: argparse.Namespace) -> Recipe:
         "batch_size": options.batch_size,
         "seed": options.seed,
     }
+    recipe = recipes.load(options.recipe)
     assignments = [f"{path}={value}" for path, value in short.items() if value is not None]
-    return recipes.overridden(recipes.load(options.recipe), [*assignments, *options.set])
+    warmup = recipe.schedule.warmup_epochs
+    if options.epochs is not None and 0 < options.epochs <= warmup:
+        assignments.append(f"schedule.warmup_epochs={warmup * options.epochs / recipe.epochs:g}")
+    return recipes.overridden(recipe, [*assignments, *options.set])
 
 
 def default_folder(recipe: Recipe) -> Path:

@@ -1,4 +1,4 @@
-"""The loop: steps of the optimiser over the images, and the measures of what came of them. It writes no files.
+"""The loop: steps of the optimiser over the images. It writes no files.
 
 All random numbers come from the recipe's seed and the position (:mod:`mnv3lib.training.order`), and the learning rate
 from the position too. So the state of a run is its weights, its optimiser, its averages and two integers, and one that
@@ -16,19 +16,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from mnv3lib.training import augment, optimisers
 from mnv3lib.training.averaging import ExponentialAverage
 from mnv3lib.training.checkpoint import load_exactly
 from mnv3lib.training.distributed import Processes, synchronise_batch_norm
 from mnv3lib.training.errors import CheckpointError, NotFinite
+from mnv3lib.training.evaluation import autocast, evaluate, start_worker
 from mnv3lib.training.order import Order, Position, Reproducible, reseed
 from mnv3lib.training.recipe import Recipe
 from mnv3lib.training.schedule import factor
-from mnv3lib.training.tasks import TASKS, Task
+from mnv3lib.training.tasks import TASKS
 
-__all__ = ["Done", "Training", "evaluate"]
+__all__ = ["Done", "Training"]
 
 #: Steps after which a GPU is asked how it went; asking makes it wait.
 _GPU_STEPS = 20
@@ -173,7 +174,7 @@ class Training:
             reseed(recipe.seed, "network", epoch, step, piece)
             last = number == recipe.accumulate - 1
             with nullcontext() if last else self.processes.accumulating(self.wrapped):
-                with _autocast(recipe, self.device):
+                with autocast(recipe, self.device):
                     loss = self.task.loss(self.wrapped, images, targets)
                 # Each image counts the same, however many this process has; the wrapper divides by the processes.
                 share = len(images) / order.size(step) * order.world
@@ -245,7 +246,7 @@ class Training:
             num_workers=self.workers,
             collate_fn=self.task.collate,
             pin_memory=self.device.type == "cuda",
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
 
     def images_per_second(self, steps: int = 5, warm_up: int = 2) -> float:
@@ -328,48 +329,3 @@ class Training:
         self.position = Position(*state["position"])
         self.running = torch.tensor([state["running"][name] for name in _RUNNING], dtype=torch.float64)
         self._pending, self._batches = [], None
-
-
-@torch.no_grad()
-def evaluate(
-    task: Task, module: nn.Module, images: Any, *, processes: Processes | None = None, workers: int = 0
-) -> dict[str, float]:
-    """Measure a network, which must be the same in all processes; each takes its share of the images.
-
-    Args:
-        task: what is measured, and with which batches.
-        module: the network; it is in evaluation mode afterwards.
-        images: transformed for evaluation, with their targets.
-        processes: this process among those that measure together; all get the same.
-        workers: processes that prepare images, for each.
-    """
-    processes = processes or Processes()
-    module.eval()
-    metric = task.metric()
-    loader = DataLoader(
-        Subset(images, range(processes.rank, len(images), processes.world)),
-        batch_size=max(1, task.recipe.batch_size // (task.recipe.accumulate * processes.world)),
-        num_workers=workers,
-        collate_fn=task.collate,
-        worker_init_fn=_start_worker,
-    )
-    for batch in loader:
-        inputs, targets = task.move(batch, processes.device)
-        with _autocast(task.recipe, processes.device):
-            outputs = module(inputs)
-        metric.update(outputs, targets)
-    return metric.compute(processes)
-
-
-def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
-    name = recipe.precision.autocast
-    dtype = torch.float16 if name == "float16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=name is not None)
-
-
-def _start_worker(number: int) -> None:
-    """Leave Ctrl-C to the main process, which still needs the worker for the step it is in."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

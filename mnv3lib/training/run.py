@@ -31,9 +31,10 @@ from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import Checkpoints, differences, load_exactly, read, write, write_bytes
 from mnv3lib.training.distributed import Processes, choose_device, together
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
+from mnv3lib.training.evaluation import evaluate
 from mnv3lib.training.guard import holds_a_run, locked, put_aside, signals
 from mnv3lib.training.logs import Log, save_figure, write_rows
-from mnv3lib.training.loop import Training, evaluate
+from mnv3lib.training.loop import Training
 from mnv3lib.training.recipe import Recipe
 from mnv3lib.training.tasks import TASKS
 
