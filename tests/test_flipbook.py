@@ -48,7 +48,7 @@ def test_it_starts_where_asked_and_says_so() -> None:
 def test_the_page_holds_the_state_and_the_starting_picture() -> None:
     made = book(labels={"n": "how many"})
     data, _ = made._repr_mimebundle_()
-    state = json.loads(html.unescape(re.search(r'data-state="([^"]*)"', data["text/html"])[1]))
+    state = json.loads(html.unescape(re.search(r"data-state='([^']*)'", data["text/html"])[1]))
     assert state["position"] == [1, 0]
     assert [control["label"] for control in state["controls"]] == ["how many", "colour"]
     assert 'aria-label="2 in blue"' in data["text/html"].split("\n", 1)[1]

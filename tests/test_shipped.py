@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from mnv3lib import weights
+from mnv3lib.cost import profile
 from mnv3lib.training.__main__ import chosen_recipe, parser
+from mnv3lib.training.recipe import overridden
 from mnv3lib.training.run import measure
 
 FOLDER = Path(weights.__file__).with_name("shipped")
@@ -52,6 +54,7 @@ def test_a_checkpoint_is_what_its_card_says(name: str) -> None:
     network = weights.load_network(f"shipped:{name}")
     count = sum(parameter.numel() for parameter in network.parameters())
     assert row(name, "parameters") == f"{count:,}"
+    assert row(name, "multiply-adds, 64×64") == f"{profile(network.config, 64).macs:,}"
     assert row(name, "size") == f"{path.stat().st_size:,} bytes"
 
 
@@ -65,7 +68,13 @@ def test_its_accuracy_is_measured_again(name: str) -> None:
     network = weights.load_network(f"shipped:{name}")
     assert network.config == recipe.model.config(num_classes=10)
     torch.set_num_threads(1)
-    found = measure(recipe, network, "test")
-    said = float(row(name, "top-1 on the test images").removesuffix(" %")) / 100
-    # Within two images of two thousand: another processor may round a close call the other way.
-    assert found["top1"] == pytest.approx(said, abs=0.0011)
+    (harder,) = re.findall(
+        r"^\| the same at difficulty (.+?) and (.+?) \| (.+?) % and (.+?) % \|$", card(name), flags=re.M
+    )
+    said = {recipe.data.options["difficulty"]: row(name, "top-1 on the test images").removesuffix(" %")}
+    said |= {float(where): what for where, what in zip(harder[:2], harder[2:], strict=True)}
+    assert len(said) == 3
+    for difficulty, percent in said.items():
+        found = measure(overridden(recipe, [f"data.options.difficulty={difficulty}"]), network, "test")
+        # Within two images of two thousand: another processor may round a close call the other way.
+        assert found["top1"] == pytest.approx(float(percent) / 100, abs=0.0011), difficulty

@@ -86,3 +86,37 @@ def test_accuracy_is_drawn_over_multiply_adds_with_every_seed() -> None:
     assert [text.get_text() for text in frame.texts] == ["0.5", "1", "1"]
     assert "here, Small: 0.5 with 1 M 72.0, 1 with 4 M 81.0. here, Large: 1 with 20 M 85.0." in drawing.alt
     assert [text.get_text() for text in frame.get_xticklabels()] == ["1", "2", "5", "10", "20"]
+
+
+CURVES = {
+    "Small": {1.0: (4.0, (80.0, 82.0)), 0.5: (1.0, (70.0, 74.0))},
+    "Large": {1.0: (20.0, (85.0, 85.0)), 0.25: (1.5, (75.0, 79.0))},
+}
+
+
+@pytest.mark.parametrize(
+    ("budget", "best", "point"),
+    [
+        (1, "Small at 0.5: 72.0 %", (1, 72)),
+        (1.5, "Large at 0.25: 77.0 %", (1.5, 77)),
+        (19.9, "Small at 1: 81.0 %", (4, 81)),
+        (100, "Large at 1: 85.0 %", (20, 85)),
+    ],
+)
+def test_the_best_network_within_a_budget_is_ringed(budget: float, best: str, point: tuple[float, float]) -> None:
+    drawing = figures.within_budget(CURVES, budget)
+    (frame,) = drawing.figure.axes
+    assert points(frame)[-1] == [point]
+    assert frame.get_title(loc="left") == best
+    name, _, width, mean, _ = best.replace(":", "").split()
+    said = f"at most {budget:g} million multiply-adds, {name} at width {width} is the best: {mean} % with {point[0]:g}."
+    assert said in drawing.alt
+    limits = frame.get_xlim(), frame.get_ylim()
+    (other,) = figures.within_budget(CURVES, 2, unit="million parameters").figure.axes
+    assert (other.get_xlim(), other.get_ylim()) == limits, "nothing moves but the ring and the shade"
+    assert other.get_xlabel() == "million parameters"
+
+
+def test_a_budget_that_buys_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"budget must be at least the least cost, 1, got 0\.5"):
+        figures.within_budget(CURVES, 0.5)

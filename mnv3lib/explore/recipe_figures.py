@@ -125,6 +125,8 @@ def moving_average(decay: float, *, every: int = 1, marks: Mapping[str, float] |
         right = half < _STEPS**0.6
         below.annotate(f"{half:,.0f} steps", (half, 50), (8 if right else -8, -12), textcoords="offset points",
                        ha="left" if right else "right")  # fmt: skip
+    for frame in (above, below):
+        frame.minorticks_off()
     for name, steps in (marks or {}).items():
         for frame in (above, below):
             frame.axvline(steps, color=REFERENCE, linewidth=1, linestyle="--")

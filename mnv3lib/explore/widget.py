@@ -38,7 +38,9 @@ class StaticWidget(anywidget.AnyWidget):
     def page_html(self) -> str:
         """The widget for a static page: its state, and the fallback inside. The same state gives the same text."""
         state = json.dumps({name: getattr(self, name) for name in self.page_traits})
-        head = f'<div class="mnv3-widget" data-widget="{self.page_name}" data-state="{html.escape(state)}">'
+        # In single quotes: JSON is full of double ones, and each would take six characters.
+        state = html.escape(state, quote=False).replace("'", "&#x27;")
+        head = f"""<div class="mnv3-widget" data-widget="{self.page_name}" data-state='{state}'>"""
         return f"{head}\n{self.fallback()}\n</div>"
 
     def __repr__(self) -> str:
