@@ -180,7 +180,8 @@ def test_keys_stay_inside(show: Any) -> None:
 def test_widgets_on_a_page_are_independent_and_show_what_they_are_asked_to(show: Any) -> None:
     first = Explorer(controls=("width_mult", "rounding")).page_html()
     second = Explorer(variant="small", width_mult=0.5, resolution=96, controls=()).page_html()
-    broken = DEFAULT.replace("&quot;large&quot;", "&quot;huge&quot;")
+    broken = DEFAULT.replace('"variant": "large"', '"variant": "huge"')
+    assert broken != DEFAULT
     page = show(first + second)
     places = page.locator(".mnv3-widget")
     assert places.nth(0).locator("[data-control]").count() == 2

@@ -29,8 +29,9 @@ library.mallinfo2.restype = Heap
 torch.set_num_threads(1)
 assert {call}
 sums, kept = [], []
-for step in range(5):
-    blocks = [torch.full((24, 1 << 20), step + n, dtype=torch.uint8) for n in range(8)]
+for step in range(8):
+    # Blocks above 32 MiB, which glibc never takes from its heap by itself.
+    blocks = [torch.full((48, 1 << 20), step + n, dtype=torch.uint8) for n in range(4)]
     sums.append(sum(int(block[::7, ::4096].sum()) for block in blocks))
     del blocks
     kept.append(library.mallinfo2().fordblks >> 20)
@@ -57,9 +58,9 @@ def has_mallinfo2() -> bool:
 @pytest.mark.skipif(not has_mallinfo2(), reason="needs glibc 2.33")
 def test_freed_memory_stays_in_the_heap() -> None:
     least, most, first = after_steps("keep_freed_memory()")
-    assert 192 <= least <= most < 400, "kept, and used again by the next step"
+    assert 192 <= least <= most < 800, "kept, and used again: eight steps use 1536 MiB"
     _, most, second = after_steps("keep_freed_memory() and return_freed_memory()")
-    assert most < 192, "given back"
+    assert most < 96, "given back"
     assert first == second
 
 
