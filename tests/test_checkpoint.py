@@ -232,6 +232,8 @@ def test_differences_name_the_fields() -> None:
 
 # -- kill -9 -----------------------------------------------------------------------------------------------------------
 
+KILLS = 20
+
 
 def recipe_file(folder: Path, *assignments: str) -> Path:
     path = folder / "recipe.yaml"
@@ -247,7 +249,7 @@ def modified(path: Path) -> int:
         return 0
 
 
-def chains(fork: Nursery, folder: Path, processes: int, kills: int = 20) -> Iterator[Path]:
+def chains(fork: Nursery, folder: Path, processes: int, kills: int) -> Iterator[Path]:
     """Runs that were killed and resumed to their end, until so many kills have hit a process that was at work.
 
     Most are killed some time after their first checkpoint since they started, which may be while they write another;
@@ -279,11 +281,10 @@ def chains(fork: Nursery, folder: Path, processes: int, kills: int = 20) -> Iter
     assert len(set(struck)) >= kills // 2, f"the moments were not spread over the run: {struck}"
 
 
-def assert_same_run(one: Path, other: Path, deviation: Deviation) -> None:
+def assert_same_run(one: Path, other: Path) -> None:
     """Equal checkpoints, best and averaged weights, and tables, but for what depends on time."""
     for name in ("last.pt", "best.pt", "averaged.pt"):
         assert same_files(one, other, name) == []
-        deviation(0)
     assert sorted(path.name for path in one.glob("epoch-*")) == sorted(path.name for path in other.glob("epoch-*"))
     tables = [(folder / "epochs.csv").read_text().splitlines() for folder in (one, other)]
     assert [row.split(",")[:2] for row in tables[0]] == [row.split(",")[:2] for row in tables[1]]
@@ -300,8 +301,10 @@ def assert_same_run(one: Path, other: Path, deviation: Deviation) -> None:
 def test_killed_twenty_times(fork: Nursery, tmp_path: Path, deviation: Deviation) -> None:
     path = recipe_file(tmp_path)
     assert fork.start(["--recipe", path, "--out", tmp_path / "whole", "--quiet"]).wait() == 0
-    for out in chains(fork, tmp_path, 1):
-        assert_same_run(tmp_path / "whole", out, deviation)
+    for out in chains(fork, tmp_path, 1, KILLS):
+        assert_same_run(tmp_path / "whole", out)
+    for _ in range(KILLS):  # not runs: how many these kills need depends on the machine
+        deviation(0)
 
 
 @pytest.mark.slow
@@ -311,13 +314,15 @@ def test_killed_twenty_times(fork: Nursery, tmp_path: Path, deviation: Deviation
     tolerance=0,
     unit="count",
 )
-@pytest.mark.parametrize(("processes", "kills"), [(2, 20), (3, 5)])
+@pytest.mark.parametrize(("processes", "kills"), [(2, KILLS), (3, 5)])
 def test_killed_together(fork: Nursery, tmp_path: Path, processes: int, kills: int, deviation: Deviation) -> None:
     path = recipe_file(tmp_path, "accumulate=1")
     whole = fork.start_together(processes, ["--recipe", path, "--out", tmp_path / "whole", "--quiet"])
     assert [child.wait() for child in whole] == [0] * processes
     for out in chains(fork, tmp_path, processes, kills):
-        assert_same_run(tmp_path / "whole", out, deviation)
+        assert_same_run(tmp_path / "whole", out)
+    for _ in range(kills):
+        deviation(0)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
