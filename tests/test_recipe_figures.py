@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mnv3lib.explore import recipe_figures as figures
+from mnv3lib.explore.drawing import PAPER
 from mnv3lib.explore.palette import REFERENCE
 from mnv3lib.training.optimisers import RMSpropTF
 from mnv3lib.training.recipe import load
@@ -157,3 +158,14 @@ def test_the_two_rmsprops_are_drawn_as_they_step() -> None:
 def test_who_overtakes_whom_is_said() -> None:
     assert "TensorFlow's starts at 0.011, is above it from step 70 on" in figures.rmsprop_steps().alt
     assert "stays below it" in figures.rmsprop_steps(steps=20).alt
+
+
+def test_a_label_on_lines_has_the_pages_colour_behind_it() -> None:
+    drawing = figures.moving_average(0.99, marks={"epoch": 157})
+    (label,) = (text for text in drawing.figure.axes[1].texts if text.get_text() == "69 steps")
+    assert label.get_bbox_patch() is not None
+    shown = drawing._repr_html_()
+    assert f"fill: {PAPER}" in shown
+    assert "#040506" not in shown
+    texts = [text.get_text() for text in figures.moving_average(0.5).figure.axes[1].texts]
+    assert texts == ["1 step"]

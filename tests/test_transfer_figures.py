@@ -73,8 +73,19 @@ def test_every_seed_is_a_mark_and_lines_go_through_their_means() -> None:
     assert above.lines[0].get_color() == REFERENCE
     assert "Turned, from scratch: 15 with 50, 40 with 1,000" in drawing.alt
     assert "Colour, trunk frozen: 20 with 50" in drawing.alt
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [*CURVES, "trunk frozen"]
     with pytest.raises(ValueError, match=r"strategies must be among 'from scratch', .*, got 'magic'"):
         figures.accuracy_over_images({"x": {"magic": {50: [0.1]}}})
+
+
+def test_what_needs_no_labels_is_a_line_across() -> None:
+    levels = {"Turned": {"unchanged": 0.81, "guessing": 0.1}}
+    drawing = figures.accuracy_over_images({"Turned": CURVES}, levels=levels)
+    *_, unchanged, guessing = drawing.figure.axes[0].lines
+    assert [set(line.get_ydata()) for line in (unchanged, guessing)] == [{81}, {10}]
+    assert [line.get_linestyle() for line in (unchanged, guessing)] == ["--", ":"]
+    assert drawing.alt.endswith("Turned, unchanged: 81. Turned, guessing: 10.")
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [*CURVES, "unchanged", "guessing"]
 
 
 def test_pairs_are_joined() -> None:

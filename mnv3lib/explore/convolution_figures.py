@@ -12,7 +12,7 @@ from math import log10
 
 from mnv3lib._checks import positive_int
 from mnv3lib.cost import Profile
-from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.drawing import PAPER, Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, KINDS, REFERENCE
 
 __all__ = ["connections", "grouped_and_separable", "intensities", "savings", "shares"]
@@ -140,6 +140,7 @@ def grouped_and_separable(kernel: int, outputs: int, groups: int, side: int) -> 
 def _panel(top: int, title: str, start: int, values: Mapping[str, int]) -> str:
     """A title, two bars and an axis from 10**start over seven powers of ten, 28 units each."""
     left, step = 72, 28
+    numbers: list[str] = []
     parts = [f'<text x="{left}" y="{top - 10}" font-weight="600">{title}</text>']
     for power in range(0, 8, 2):
         x, label = left + step * power, _short(10 ** (start + power))
@@ -148,8 +149,10 @@ def _panel(top: int, title: str, start: int, values: Mapping[str, int]) -> str:
     for (name, value), y, colour in zip(values.items(), (top + 4, top + 23), (ACCENT, COLOURS["orange"]), strict=True):
         width = step * (log10(value) - start)
         parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="14" fill="{colour}"/>')
-        parts.append(f'<text x="{left + width + 5:.1f}" y="{y + 11}">{_short(value)}</text>')
+        numbers.append(f'<text x="{left + width + 5:.1f}" y="{y + 11}">{_short(value)}</text>')
         parts.append(f'<text x="{left - 5}" y="{y + 11}" text-anchor="end">{name}</text>')
+    # Outlined in the page's colour, so that no line of the grid crosses a number.
+    parts.append(f'<g style="paint-order:stroke;stroke:{PAPER};stroke-width:5">{"".join(numbers)}</g>')
     return "".join(parts)
 
 

@@ -13,13 +13,18 @@ from typing import Any, ParamSpec, TypeVar
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-__all__ = ["WIDTH", "Drawing", "in_style", "new_figure"]
+__all__ = ["ON_PAPER", "PAPER", "WIDTH", "Drawing", "in_style", "new_figure"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 WIDTH = 4.4  # inches; at 96 pixels an inch the 12-point text is still 11 pixels when a phone shrinks the figure
+#: The page's colour: the book's, JupyterLab's, or the browser's.
+PAPER = "var(--pst-color-background,var(--jp-layout-color0,Canvas))"
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
+_PAPER = "#040506"  # stands for the page's colour
+#: The box of an annotation that lies on lines, so that they do not cross it.
+ON_PAPER: Any = {"boxstyle": "square,pad=0.1", "facecolor": _PAPER, "edgecolor": "none"}
 
 _STYLE: Any = {
     "font.size": 12,
@@ -77,7 +82,7 @@ class Drawing:
         with rc_context(_STYLE | {"svg.hashsalt": salt}):
             self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
         svg = buffer.getvalue()
-        svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+        svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace(_PAPER, PAPER)
         svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
         svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
         width, height = (round(96 * inches) for inches in self.figure.get_size_inches())

@@ -8,7 +8,7 @@ from math import log, sqrt
 import numpy as np
 
 from mnv3lib._checks import positive_int
-from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.drawing import ON_PAPER, Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 from mnv3lib.training.recipe import Recipe
 from mnv3lib.training.schedule import factor
@@ -114,17 +114,18 @@ def moving_average(decay: float, *, every: int = 1, marks: Mapping[str, float] |
     updates = np.floor((ago - 1) / every)  # since that step's update
     figure, (above, below) = new_figure(height=4.0, nrows=2, sharex=True)
     above.plot(ago, 100 * (1 - decay) * decay**updates, color=ACCENT, drawstyle="steps-mid" if every > 1 else "default")
-    above.set(ylabel="weight, %", yscale="log", ylim=(1e-4, 100))
+    above.set(ylabel="part, %", yscale="log", ylim=(1e-4, 100))
     together = 100 * (1 - decay ** (ago / every))
     below.plot(ago, together, color=COLOURS["orange"])
-    below.set(ylabel="together, %", ylim=(0, 105), yticks=(0, 50, 100))
+    below.set(ylabel="up to here, %", ylim=(0, 105), yticks=(0, 50, 100))
     below.set(xlabel="steps ago", xscale="log", xlim=(1, _STEPS))
     if half <= _STEPS:
         below.plot([half, half], [0, 50], color=COLOURS["orange"], linewidth=1, linestyle=":")
-        below.plot(half, 50, "o", color=COLOURS["orange"])
+        below.plot(half, 50, "o", color=COLOURS["orange"], clip_on=False)
         right = half < _STEPS**0.6
-        below.annotate(f"{half:,.0f} steps", (half, 50), (8 if right else -8, -12), textcoords="offset points",
-                       ha="left" if right else "right")  # fmt: skip
+        memory = f"{half:,.0f} step" + "s" * (round(half) != 1)
+        below.annotate(memory, (half, 50), (8 if right else -8, -12), textcoords="offset points",
+                       ha="left" if right else "right", bbox=ON_PAPER)  # fmt: skip
     for frame in (above, below):
         frame.minorticks_off()
     for name, steps in (marks or {}).items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from matplotlib.lines import Line2D
+
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
@@ -53,18 +55,23 @@ def accuracy_by_depth(curves: Mapping[str, Sequence[float]], *, chance: float, q
 
 
 @in_style
-def accuracy_over_images(panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]]) -> Drawing:
+def accuracy_over_images(
+    panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]],
+    *,
+    levels: Mapping[str, Mapping[str, float]] | None = None,
+) -> Drawing:
     """Accuracy over the number of labelled images: a mark for each seed, lines through their means.
 
     Args:
         panels: title to strategies, ``"from scratch"``, ``"trunk frozen"`` or ``"all weights"``, each with accuracies
             from 0 to 1, one for each seed, by the number of images; one panel above the other.
+        levels: title to names and accuracies of what needs no labels: up to two, a dashed and a dotted line.
 
     Raises:
         ValueError: for another strategy.
     """
     figure, frames = new_figure(height=2.5 * len(panels) + 0.8, nrows=len(panels), sharex=True, squeeze=False)
-    words = []
+    words, handles = [], {}
     for frame, (title, strategies) in zip(frames.flat, panels.items(), strict=True):
         for name, curve in strategies.items():
             if name not in _STRATEGIES:
@@ -72,7 +79,8 @@ def accuracy_over_images(panels: Mapping[str, Mapping[str, Mapping[int, Sequence
             colour, mark = _STRATEGIES[name]
             images = sorted(curve)
             means = [100 * fmean(curve[number]) for number in images]
-            frame.plot(images, means, color=colour, label=name if frame is frames.flat[0] else None)
+            frame.plot(images, means, color=colour)
+            handles[name] = Line2D([], [], color=colour, marker=mark, markersize=5, label=name)
             for number in images:
                 values = [100 * value for value in curve[number]]
                 frame.plot(
@@ -80,6 +88,9 @@ def accuracy_over_images(panels: Mapping[str, Mapping[str, Mapping[int, Sequence
                 )
             shown = ", ".join(f"{mean:.0f} with {number:,}" for number, mean in zip(images, means, strict=True))
             words.append(f"{title}, {name}: {shown}")
+        for (name, level), dashes in zip((levels or {}).get(title, {}).items(), ("--", ":"), strict=False):
+            handles[name] = frame.axhline(100 * level, color=REFERENCE, linewidth=1, linestyle=dashes, label=name)
+            words.append(f"{title}, {name}: {100 * level:.0f}")
         frame.set_xscale("log")
         ticks = sorted({number for curve in strategies.values() for number in curve})
         frame.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
@@ -87,7 +98,9 @@ def accuracy_over_images(panels: Mapping[str, Mapping[str, Mapping[int, Sequence
         frame.set(ylabel="top-1, %", ylim=(0, 100))
         frame.set_title(title, loc="left")
     frames.flat[-1].set_xlabel("labelled images")
-    figure.legend(loc="outside upper center", ncols=2, handlelength=1.5, columnspacing=1)
+    figure.legend(
+        handles=list(handles.values()), loc="outside upper center", ncols=2, handlelength=1.5, columnspacing=1
+    )
     return Drawing(figure, f"Mean accuracy in per cent over the number of labelled images. {'. '.join(words)}.")
 
 
