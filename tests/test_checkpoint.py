@@ -281,14 +281,13 @@ def chains(fork: Nursery, folder: Path, processes: int, kills: int) -> Iterator[
     assert len(set(struck)) >= kills // 2, f"the moments were not spread over the run: {struck}"
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    """Equal checkpoints, best and averaged weights, and tables, but for what depends on time."""
-    for name in ("last.pt", "best.pt", "averaged.pt"):
-        assert same_files(one, other, name) == []
+def differing_values(one: Path, other: Path) -> int:
+    """Values in which checkpoints, best and averaged weights differ; that their tables agree is asserted."""
     assert sorted(path.name for path in one.glob("epoch-*")) == sorted(path.name for path in other.glob("epoch-*"))
     tables = [(folder / "epochs.csv").read_text().splitlines() for folder in (one, other)]
     assert [row.split(",")[:2] for row in tables[0]] == [row.split(",")[:2] for row in tables[1]]
     assert [row.partition(",")[0] for row in tables[0]] == ["epoch", "1", "2", "3", "4"]
+    return sum(len(same_files(one, other, name)) for name in ("last.pt", "best.pt", "averaged.pt"))
 
 
 @pytest.mark.slow
@@ -301,10 +300,9 @@ def assert_same_run(one: Path, other: Path) -> None:
 def test_killed_twenty_times(fork: Nursery, tmp_path: Path, deviation: Deviation) -> None:
     path = recipe_file(tmp_path)
     assert fork.start(["--recipe", path, "--out", tmp_path / "whole", "--quiet"]).wait() == 0
-    for out in chains(fork, tmp_path, 1, KILLS):
-        assert_same_run(tmp_path / "whole", out)
+    worst = max(differing_values(tmp_path / "whole", out) for out in chains(fork, tmp_path, 1, KILLS))
     for _ in range(KILLS):  # not runs: how many these kills need depends on the machine
-        deviation(0)
+        deviation(worst)
 
 
 @pytest.mark.slow
@@ -319,10 +317,9 @@ def test_killed_together(fork: Nursery, tmp_path: Path, processes: int, kills: i
     path = recipe_file(tmp_path, "accumulate=1")
     whole = fork.start_together(processes, ["--recipe", path, "--out", tmp_path / "whole", "--quiet"])
     assert [child.wait() for child in whole] == [0] * processes
-    for out in chains(fork, tmp_path, processes, kills):
-        assert_same_run(tmp_path / "whole", out)
+    worst = max(differing_values(tmp_path / "whole", out) for out in chains(fork, tmp_path, processes, kills))
     for _ in range(kills):
-        deviation(0)
+        deviation(worst)
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
@@ -90,20 +90,20 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
 
 
 def _draw_curves(frame: Any, curves: Mapping[str, Curve], *, labelled: bool = True) -> dict[str, str]:
-    """A dot for each seed and lines through their means, up to two networks; returns each in words."""
+    """A dot for each seed and lines through their medians, up to two networks; returns each in words."""
     words = {}
     for (name, curve), colour, below in zip(curves.items(), _COLOURS, (True, False), strict=False):
         widths = sorted(curve)
-        work, means = [curve[width][0] for width in widths], [fmean(curve[width][1]) for width in widths]
-        frame.plot(work, means, color=colour, linewidth=1.5, label=name if labelled else None)
+        work, middles = [curve[width][0] for width in widths], [median(curve[width][1]) for width in widths]
+        frame.plot(work, middles, color=colour, linewidth=1.5, label=name if labelled else None)
         for width, x in zip(widths, work, strict=True):
             values = curve[width][1]
             frame.plot([x] * len(values), values, "o", color=colour, markersize=4)
             edge = min(values) if below else max(values)
             frame.annotate(f"{width:g}", (x, edge), (0, -4 if below else 4), textcoords="offset points",
                            ha="center", va="top" if below else "bottom")  # fmt: skip
-        shown = zip(widths, work, means, strict=True)
-        words[name] = ", ".join(f"{width:g} with {x:.3g} M {mean:.1f}" for width, x, mean in shown)
+        shown = zip(widths, work, middles, strict=True)
+        words[name] = ", ".join(f"{width:g} with {x:.3g} M {middle:.1f}" for width, x, middle in shown)
     span = [x for curve in curves.values() for x, _ in curve.values()]
     _plain(frame, [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if min(span) <= tick <= max(span)])
     frame.margins(x=0.08, y=0.16)
@@ -113,7 +113,7 @@ def _draw_curves(frame: Any, curves: Mapping[str, Curve], *, labelled: bool = Tr
 
 @in_style
 def accuracy_over_work(panels: Mapping[str, Mapping[str, Curve]]) -> Drawing:
-    """Accuracy over multiply-adds on a logarithmic axis: a dot for each seed, lines through their means.
+    """Accuracy over multiply-adds on a logarithmic axis: a dot for each seed, lines through their medians.
 
     Args:
         panels: title to networks, each with its widths; one panel above the other.
@@ -131,7 +131,7 @@ def accuracy_over_work(panels: Mapping[str, Mapping[str, Curve]]) -> Drawing:
 
 @in_style
 def within_budget(curves: Mapping[str, Curve], budget: float, *, unit: str = "million multiply-adds") -> Drawing:
-    """Which network is the most accurate one, by the mean of its seeds, that costs no more than a budget.
+    """Which network is the most accurate one, by the median of its seeds, that costs no more than a budget.
 
     Args:
         curves: name to widths, up to two networks; the axes are those of all of them, whatever the budget.
@@ -142,7 +142,7 @@ def within_budget(curves: Mapping[str, Curve], budget: float, *, unit: str = "mi
         ValueError: for a budget below all costs.
     """
     inside = [
-        (fmean(values), name, width, x)
+        (median(values), name, width, x)
         for name, curve in curves.items()
         for width, (x, values) in curve.items()
         if x <= budget
@@ -150,14 +150,14 @@ def within_budget(curves: Mapping[str, Curve], budget: float, *, unit: str = "mi
     if not inside:
         least = min(x for curve in curves.values() for x, _ in curve.values())
         raise ValueError(f"budget must be at least the least cost, {least:g}, got {budget!r}")
-    mean, name, width, x = max(inside)
+    middle, name, width, x = max(inside)
     figure, frame = new_figure(height=3.4)
     _draw_curves(frame, curves)
     left, right = frame.get_xlim()
     frame.axvspan(min(budget, right), right, color=REFERENCE, alpha=0.25, linewidth=0)
-    frame.plot(x, mean, "o", markersize=14, markerfacecolor="none", color=COLOURS["vermilion"], markeredgewidth=2)
+    frame.plot(x, middle, "o", markersize=14, markerfacecolor="none", color=COLOURS["vermilion"], markeredgewidth=2)
     frame.set(xlim=(left, right), xlabel=unit)
-    frame.set_title(f"{name} at {width:g}: {mean:.1f} %", loc="left")
+    frame.set_title(f"{name} at {width:g}: {middle:.1f} %", loc="left")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
-    alt = f"Of the networks with at most {budget:g} {unit}, {name} at width {width:g} is the best: {mean:.1f} %"
+    alt = f"Of the networks with at most {budget:g} {unit}, {name} at width {width:g} is the best: {middle:.1f} %"
     return Drawing(figure, f"{alt} with {x:.3g}.")
