@@ -109,7 +109,9 @@ def test_the_best_network_within_a_budget_is_ringed(budget: float, best: str, po
     assert points(frame)[-1] == [point]
     assert frame.get_title(loc="left") == best
     name, _, width, middle, _ = best.replace(":", "").split()
-    said = f"at most {budget:g} million multiply-adds, {name} at width {width} is the best: {middle} % with {point[0]:g}."
+    said = (
+        f"at most {budget:g} million multiply-adds, {name} at width {width} is the best: {middle} % with {point[0]:g}."
+    )
     assert said in drawing.alt
     limits = frame.get_xlim(), frame.get_ylim()
     (other,) = figures.within_budget(CURVES, 2, unit="million parameters").figure.axes
