@@ -137,7 +137,8 @@ def test_scenes_have_the_bytes_they_always_had(name: str, split: str) -> None:
 
 SCRIPT = """
 import hashlib, sys
-from mnv3lib.data.render import SceneConfig, render
+from mnv3lib.data.render import render
+from mnv3lib.data.scene_config import SceneConfig
 configs = {"easy": SceneConfig.from_difficulty(0), "hard": SceneConfig.from_difficulty(1, digits=(1, 6), resolution=96)}
 for split in ("test", "val", "train"):
     for name, config in configs.items():
@@ -646,7 +647,8 @@ def test_a_worker_refuses_a_file_that_was_cut_or_is_gone(folder: Path) -> None:
 BUILD = """
 import pathlib, sys, time
 from mnv3lib.data.cache import records
-from mnv3lib.data.render import SceneConfig, record_type, render
+from mnv3lib.data.render import render
+from mnv3lib.data.scene_config import SceneConfig, record_type
 folder, size = sys.argv[1], int(sys.argv[2])
 easy, made = SceneConfig.from_difficulty(0), []
 def make(index):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnv3lib.data.datasets import BrokenFileError, open_dataset
-    from mnv3lib.data.render import SceneConfig
+    from mnv3lib.data.scene_config import SceneConfig
     from mnv3lib.data.scenes import DigitScenes
 
 __all__ = ["BrokenFileError", "DigitScenes", "SceneConfig", "open_dataset"]
@@ -18,7 +18,7 @@ __all__ = ["BrokenFileError", "DigitScenes", "SceneConfig", "open_dataset"]
 _ROOMS = {
     "BrokenFileError": "datasets",
     "DigitScenes": "scenes",
-    "SceneConfig": "render",
+    "SceneConfig": "scene_config",
     "open_dataset": "datasets",
 }
 

@@ -18,7 +18,8 @@ from torchvision import tv_tensors
 
 from mnv3lib._checks import one_of, positive_int
 from mnv3lib.data import cache as store
-from mnv3lib.data.render import COLOURS, NOTHING, VERSION, SceneConfig, record_type, render
+from mnv3lib.data.render import COLOURS, NOTHING, VERSION, render
+from mnv3lib.data.scene_config import SceneConfig, record_type
 from mnv3lib.data.sources import SPLITS, fingerprint
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 
 class SceneOptions(TypedDict, total=False):
-    """Attributes of :class:`~mnv3lib.data.render.SceneConfig` that do not follow the difficulty."""
+    """Attributes of :class:`~mnv3lib.data.scene_config.SceneConfig` that do not follow the difficulty."""
 
     digits: tuple[int, int]
     scale: tuple[float, float]
@@ -69,7 +70,7 @@ class DigitScenes(Dataset[Any]):
             ``MNV3LIB_CACHE`` names or ``~/.cache/mnv3lib``; False to make each image whenever it is asked for.
         transform: called as ``transform(image, target)``, as transforms v2 of torchvision are, and returns both.
         progress: show a bar while the cache is made; None for one on a terminal only.
-        scene: parameters that do not follow the difficulty, as in :class:`~mnv3lib.data.render.SceneConfig`.
+        scene: parameters that do not follow the difficulty, as in :class:`~mnv3lib.data.scene_config.SceneConfig`.
             ``digits`` is by default (1, 1) for classification, which must have one digit, and (1, 4) otherwise.
 
     ``dataset[i]`` is an image, ``tv_tensors.Image`` uint8 (3, H, W), and a target:
@@ -84,7 +85,7 @@ class DigitScenes(Dataset[Any]):
         num_classes: how many names.
         broken: always empty; data sets of files have it.
         config: all parameters of the scenes.
-        records: (size,) the scenes as they are stored, see :func:`~mnv3lib.data.render.record_type`; None if
+        records: (size,) the scenes as they are stored, see :func:`~mnv3lib.data.scene_config.record_type`; None if
             ``cache`` is False.
 
     Raises:
