@@ -197,6 +197,29 @@ def test_widgets_on_a_page_are_independent_and_show_what_they_are_asked_to(show:
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("width", [360, 500, 800])
+def test_nothing_below_moves(show: Any, width: int, variant: str) -> None:
+    page = show(width=width)
+    page.get_by_label("Variant").select_option(variant)
+    heights = []
+
+    def note() -> None:
+        totals(page)
+        heights.append(page.locator(".mnv3x").bounding_box()["height"])
+
+    note()
+    for share in (*WIDTHS[::7], 0.65):
+        page.get_by_label("Width", exact=True).fill(f"{share:g}")
+        note()
+    page.get_by_label("Channel rule").select_option("paper")
+    for name in ("Reduced tail", "Dilated"):
+        page.get_by_role("checkbox", name=name).check()
+        note()
+    assert len(set(heights)) == 1
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 800])
 def test_it_is_readable(show: Any, scheme: str, width: int) -> None:
