@@ -24,7 +24,7 @@ import pytest
 import torch
 from ledger import Deviation
 from PIL import Image
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import map_coordinates, maximum_filter
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -197,7 +197,7 @@ def test_size_task_labels_and_cache_change_no_image(folder: Path) -> None:
 
 
 def test_noise_and_blur_move_no_digit() -> None:
-    for changed in ({"noise": 0.0}, {"noise": 0.1}, {"blur": 0.05}, {"hue": 77.0}):
+    for changed in ({"noise": 0.0}, {"noise": 0.1}, {"blur": 0.05}, {"hue": 77.0}, {"saturation": 0.5}):
         other = SceneConfig.from_difficulty(0, **changed)
         for index in range(5):
             one, two = (render.render(config, "train", 0, index) for config in (EASY, other))
@@ -411,6 +411,25 @@ def test_hue_turns_colours() -> None:
     assert [shifted[i][1] for i in range(30)] == [(colour + 2) % 6 for colour in plain]
 
 
+def test_saturation_fades_the_photograph_alone() -> None:
+    options = {"noise": 0.0, "contrast": (1, 1), "rotation": 0.0, "warp": 0.0}
+    for index in range(5):
+        scenes = {s: render.render(SceneConfig(saturation=s, **options), "train", 0, index) for s in (1.0, 0.5, 0.0)}
+        images = {s: scene["image"].astype(int) for s, scene in scenes.items()}
+        here = scenes[1.0]["instances"] > 0
+        behind = render.render(SceneConfig(**options), "train", 0, index)["image"][:, ~here].T.reshape(-1, 1, 3)
+        grey = np.asarray(Image.fromarray(np.ascontiguousarray(behind)).convert("L"), dtype=int)[:, 0]
+        far = ~maximum_filter(here, 17)[~here]  # where ink ends, it is mixed with what is behind it
+        assert far.sum() > 300
+        assert np.abs(images[0.0][:, ~here] - grey)[:, far].max() <= 1
+        half = (images[1.0][:, ~here] + grey) / 2
+        assert np.abs(images[0.5][:, ~here] - half)[:, far].max() <= 1.5
+        solid = (images[1.0] == images[0.0]).all(0) & here
+        assert solid.sum() > 30
+        ink = images[0.0][:, solid]
+        assert (ink.max(0) - ink.min(0)).min() > 60
+
+
 def test_blur_adds_the_variance_it_says() -> None:
     point = np.zeros((1, 41, 41), dtype=np.int32)
     point[0, 20, 20] = 1 << 20
@@ -451,6 +470,7 @@ def test_difficulty_is_a_straight_line_with_exceptions() -> None:
         ({"noise": float("nan")}, ValueError, "noise must be a number from 0 to 1"),
         ({"blur": "1"}, TypeError, "blur must be a number from 0 to 0.1"),
         ({"rotation": 91}, ValueError, "rotation must be a number from 0 to 90"),
+        ({"saturation": 1.1}, ValueError, "saturation must be a number from 0 to 1"),
         ({"hue": 50, "labels": "colour"}, ValueError, "hue must be a multiple of 60"),
         ({"colour": "red"}, TypeError, "there is no 'colour', only resolution, digits"),
     ],
@@ -582,6 +602,7 @@ def test_other_parameters_are_another_file(folder: Path) -> None:
         {"resolution": 33},
         {"noise": 0.1},
         {"hue": 60},
+        {"saturation": 0.0},
         {"difficulty": 0.5},
     ]
     for change in changes:

@@ -165,6 +165,13 @@ def _write_digit(
     return digit, colour
 
 
+def _faded(values: NDArray[np.int32], saturation: float) -> NDArray[np.int32]:
+    """Colours moved towards the grey of their brightness, with the weights of ITU-R BT.601 in 1/256."""
+    red, green, blue = values
+    grey = (77 * red + 150 * green + 29 * blue + 128) >> 8
+    return grey + ((int(saturation * 256) * (values - grey) + 128) >> 8)
+
+
 def _turn_colours(values: NDArray[np.int32], degrees: float) -> NDArray[np.int32]:
     """Turn all colours about the grey axis; the matrix is rounded to 1/4096, so that every machine has the same."""
     c, s = cos(degrees * pi / 180), sin(degrees * pi / 180)
@@ -226,6 +233,8 @@ def render(config: SceneConfig, split: str, seed: int, index: int) -> NDArray[np
     count = fewest + int(next(numbers) * (most - fewest + 1))
     blur = config.blur * next(numbers)
     values = _background(numbers, origin.photos, side)
+    if config.saturation < 1:
+        values = _faded(values, config.saturation)
     for j, cell in enumerate(_cells(numbers, count, side)):
         digit, colour = _write_digit(numbers, config, origin, cell, values, instances, j + 1)
         scene["digits"][j], scene["colours"][j] = digit, colour

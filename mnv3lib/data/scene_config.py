@@ -50,6 +50,7 @@ class SceneConfig:
         blur: most standard deviation of the blur, as a part of the image's side; a scene has up to that.
         rotation: most degrees by which a digit is turned, either way.
         warp: most shear, and most change of width against height, either way.
+        saturation: of the photograph, 1 as it was taken, 0 for shades of grey; the ink keeps its colour.
         hue: degrees by which all colours, of ink and photograph, are turned about grey.
     """
 
@@ -61,6 +62,7 @@ class SceneConfig:
     blur: float = 0.0
     rotation: float = 10.0
     warp: float = 0.1
+    saturation: float = 1.0
     hue: float = 0.0
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class SceneConfig:
         put("blur", _real("blur", self.blur, 0.1))
         put("rotation", _real("rotation", self.rotation, 90))
         put("warp", _real("warp", self.warp, 0.5))
+        put("saturation", _real("saturation", self.saturation, 1))
         put("hue", _real("hue", self.hue, 360))
 
     @classmethod
@@ -92,7 +95,7 @@ class SceneConfig:
 
         >>> SceneConfig.from_difficulty(1.0, noise=0.05)
         SceneConfig(resolution=64, digits=(1, 1), scale=(0.3, 0.75), contrast=(0.4, 0.9), noise=0.05, blur=0.016, \
-rotation=35.0, warp=0.3, hue=0.0)
+rotation=35.0, warp=0.3, saturation=1.0, hue=0.0)
         """
         t = fraction("difficulty", difficulty)
 

@@ -48,6 +48,7 @@ class SceneOptions(TypedDict, total=False):
     blur: float
     rotation: float
     warp: float
+    saturation: float
     hue: float
 
 
