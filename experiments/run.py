@@ -83,6 +83,19 @@ def runs_of(study: dict[str, Any]) -> Iterator[tuple[str, int, list[str]]]:
             yield variant, seed, [*so_far, f"seed={seed}"]
 
 
+def in_grey(recipe: Any, model: Any) -> float:
+    """Top-1 on the test images in shades of grey: what is left to a network if colours are taken from it."""
+    from torchvision.transforms import v2
+
+    from mnv3lib.training.evaluation import evaluate
+    from mnv3lib.training.run import open_dataset
+    from mnv3lib.training.tasks import TASKS
+
+    images = open_dataset(recipe, "test")
+    images.transform = v2.Compose([v2.Grayscale(3), images.transform])
+    return evaluate(TASKS[recipe.task](recipe, images.num_classes), model, images)["top1"]
+
+
 def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: str) -> dict[str, Any]:
     """Train, measure on the test images, and say everything that a reader needs to do the same."""
     import torch
@@ -97,7 +110,7 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
     about = made()  # now: the commit may be another one at the end
     recipe = overridden(load(recipe_name), assignments)
     result = train(recipe, folder)
-    found = measure(recipe, result.model, "test")
+    found = measure(recipe, result.model, "test") | {"grey_top1": in_grey(recipe, result.model)}
     report = cost.profile(result.model.config, recipe.data.eval_size)
     return {
         "variant": variant,

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from scripts import load_script
 
 from mnv3lib import cost, measured
+from mnv3lib.data import DigitScenes
 from mnv3lib.training.recipe import load, overridden
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +63,7 @@ def test_every_run_says_how_it_was_made_and_agrees_with_itself(name: str) -> Non
         columns = [values for column, values in run.epochs.items() if column.endswith("_top1")]
         assert run.best["top1"] == pytest.approx(max(map(max, columns)), abs=1e-5)
         assert 0 < run.test["top1"] <= run.test["top5"] <= 1
+        assert 0 <= run.test["grey_top1"] <= 1
         assert abs(run.test["top1"] - run.best["top1"]) < 0.1, "test and validation images are of one kind"
 
 
@@ -154,6 +157,24 @@ def test_runs_are_made_joined_and_made_again_bit_for_bit(place: Path, monkeypatc
         assert old["test"] == new["test"]
         assert old["best"] == new["best"]
     measured.load.cache_clear()
+
+
+def test_colours_are_taken_away_and_nothing_else() -> None:
+    recipe, seen = overridden(load(TINY["recipe"]), TINY["common"]), []
+
+    class Eye(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return torch.nn.functional.one_hot(torch.full((len(images),), 3), 10).float()
+
+    threes = RUN.in_grey(recipe, Eye())
+    mean, std = (torch.tensor(value)[:, None, None] for value in (recipe.augment.mean, recipe.augment.std))
+    grey = 255 * (torch.cat(seen) * std + mean)
+    plain = DigitScenes("test", size=20, cache=False, difficulty=recipe.data.options["difficulty"])
+    expected = torch.stack([plain[i][0].as_subclass(torch.Tensor) for i in range(20)]).float()
+    weights = torch.tensor([0.2989, 0.587, 0.114])[:, None, None]
+    assert (grey - (expected * weights).sum(1, keepdim=True)).abs().max() < 1.01
+    assert threes == pytest.approx(sum(plain[i][1] == 3 for i in range(20)) / 20)
 
 
 def test_runs_of_another_study_are_not_joined(place: Path) -> None:
