@@ -122,3 +122,18 @@ def test_the_best_network_within_a_budget_is_ringed(budget: float, best: str, po
 def test_a_budget_that_buys_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match=r"budget must be at least the least cost, 1, got 0\.5"):
         figures.within_budget(CURVES, 0.5)
+
+
+def test_runs_that_need_no_colours_are_on_the_diagonal() -> None:
+    groups = {"before": [(60.0, 58.0), (90.0, 20.0), (70.0, 66.0)], "after": [(88.0, 15.0)]}
+    drawing = figures.without_colours(groups)
+    (frame,) = drawing.figure.axes
+    diagonal, *drawn = points(frame)
+    assert diagonal == [(0, 0), (100, 100)]
+    assert drawn == [[(grey, seen) for seen, grey in pairs] for pairs in groups.values()]
+    assert frame.get_xlim() == frame.get_ylim() == (0, 100)
+    assert len({(line.get_marker(), line.get_color()) for line in frame.lines}) == 3
+    assert "before: 2 of 3 lose less than 5 points, reaching 60 to 70. after: 0 of 1 lose" in drawing.alt
+    for bad in ({}, {"none": []}, {name: [(1.0, 1.0)] for name in "abcd"}):
+        with pytest.raises(ValueError, match="groups must be from 1 to 3 with one or more runs each"):
+            figures.without_colours(bad)

@@ -10,7 +10,7 @@ from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 from mnv3lib.measured import Study
 
-__all__ = ["accuracy_over_work", "epoch_curves", "gains", "within_budget"]
+__all__ = ["accuracy_over_work", "epoch_curves", "gains", "within_budget", "without_colours"]
 
 _COLOURS = (COLOURS["orange"], ACCENT, COLOURS["green"], COLOURS["vermilion"], COLOURS["purple"])
 
@@ -161,3 +161,27 @@ def within_budget(curves: Mapping[str, Curve], budget: float, *, unit: str = "mi
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
     alt = f"Of the networks with at most {budget:g} {unit}, {name} at width {width:g} is the best: {middle:.1f} %"
     return Drawing(figure, f"{alt} with {x:.3g}.")
+
+
+@in_style
+def without_colours(groups: Mapping[str, Sequence[tuple[float, float]]]) -> Drawing:
+    """Accuracy over the accuracy on the same images in shades of grey, a point for each run.
+
+    A network that does not use colours is on the diagonal, and the farther above it the more it needs them.
+
+    Args:
+        groups: up to three, name to the pairs of its runs in per cent: with colours, without.
+    """
+    if not 1 <= len(groups) <= 3 or not all(groups.values()):
+        raise ValueError(f"groups must be from 1 to 3 with one or more runs each, got {len(groups)}")
+    (figure, frame), words = new_figure(height=3.9), []
+    frame.plot([0, 100], [0, 100], ":", color=REFERENCE, label="the same without colours")
+    for (name, pairs), colour, marker in zip(groups.items(), _COLOURS, "so^", strict=False):
+        seen, grey = zip(*pairs, strict=True)
+        frame.plot(grey, seen, marker, color=colour, markersize=5.5, label=name)
+        blind = sorted(top1 for top1, left in pairs if top1 - left < 5)
+        ends = f", reaching {blind[0]:.0f} to {blind[-1]:.0f}" if blind else ""
+        words.append(f"{name}: {len(blind)} of {len(pairs)} lose less than 5 points{ends}")
+    frame.set(xlabel="top-1 without colours, %", ylabel="top-1, %", xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
+    return Drawing(figure, f"Points of accuracy over the accuracy on grey images. {'. '.join(words)}.")
