@@ -175,7 +175,7 @@ def without_colours(groups: Mapping[str, Sequence[tuple[float, float]]]) -> Draw
     if not 1 <= len(groups) <= 3 or not all(groups.values()):
         raise ValueError(f"groups must be from 1 to 3 with one or more runs each, got {len(groups)}")
     (figure, frame), words = new_figure(height=3.9), []
-    frame.plot([0, 100], [0, 100], ":", color=REFERENCE, label="the same without colours")
+    frame.plot([0, 100], [0, 100], ":", color=REFERENCE, label="colours not used")
     for (name, pairs), colour, marker in zip(groups.items(), _COLOURS, "so^", strict=False):
         seen, grey = zip(*pairs, strict=True)
         frame.plot(grey, seen, marker, color=colour, markersize=5.5, label=name)
