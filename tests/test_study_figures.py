@@ -88,6 +88,26 @@ def test_accuracy_is_drawn_over_multiply_adds_with_every_seed() -> None:
     assert [text.get_text() for text in frame.get_xticklabels()] == ["1", "2", "5", "10", "20"]
 
 
+def test_a_network_has_one_colour_in_all_panels() -> None:
+    small, large = {1.0: (4.0, (80.0,))}, {1.0: (20.0, (90.0,))}
+    drawing = figures.accuracy_over_work(
+        {"here": {"Small": small, "Large": large}, "there": {"Large": large, "Small": small}}
+    )
+    here, there = ([(line.get_ydata()[0], line.get_color()) for line in frame.lines] for frame in drawing.figure.axes)
+    assert here == there
+    assert dict(here)[80.0] != dict(here)[90.0]
+
+
+def test_panels_of_other_networks_are_refused() -> None:
+    one = {1.0: (4.0, (80.0,))}
+    with pytest.raises(ValueError, match=r"panels must hold one or more, got none"):
+        figures.accuracy_over_work({})
+    with pytest.raises(ValueError, match=r"networks \['Small'\], got \['Large'\] in 'there'"):
+        figures.accuracy_over_work({"here": {"Small": one}, "there": {"Large": one}})
+    with pytest.raises(ValueError, match=r"curves must be of one or two networks, got 3"):
+        figures.accuracy_over_work({"here": dict.fromkeys("abc", one)})
+
+
 CURVES = {
     "Small": {1.0: (4.0, (60.0, 81.0, 82.0)), 0.5: (1.0, (70.0, 74.0))},
     "Large": {1.0: (20.0, (85.0, 85.0)), 0.25: (1.5, (75.0, 79.0))},

@@ -91,6 +91,8 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
 
 def _draw_curves(frame: Any, curves: Mapping[str, Curve], *, labelled: bool = True) -> dict[str, str]:
     """A dot for each seed and lines through their medians, up to two networks; returns each in words."""
+    if not 1 <= len(curves) <= 2:
+        raise ValueError(f"curves must be of one or two networks, got {len(curves)}")
     words = {}
     for (name, curve), colour, below in zip(curves.items(), _COLOURS, (True, False), strict=False):
         widths = sorted(curve)
@@ -116,12 +118,20 @@ def accuracy_over_work(panels: Mapping[str, Mapping[str, Curve]]) -> Drawing:
     """Accuracy over multiply-adds on a logarithmic axis: a dot for each seed, lines through their medians.
 
     Args:
-        panels: title to networks, each with its widths; one panel above the other.
+        panels: title to networks, each with its widths; one panel above the other. All have the same networks, in
+            any order: a network has one colour.
     """
+    if not panels:
+        raise ValueError("panels must hold one or more, got none")
+    names = list(next(iter(panels.values())))
+    for title, curves in panels.items():
+        if sorted(curves) != sorted(names):
+            raise ValueError(f"panels must all have the networks {names}, got {list(curves)} in {title!r}")
     figure, frames = new_figure(height=3.0 * len(panels) + 0.4, nrows=len(panels), squeeze=False)
     words = []
     for frame, (title, curves) in zip(frames.flat, panels.items(), strict=True):
-        for name, shown in _draw_curves(frame, curves, labelled=frame is frames.flat[0]).items():
+        ordered = {name: curves[name] for name in names}
+        for name, shown in _draw_curves(frame, ordered, labelled=frame is frames.flat[0]).items():
             words.append(f"{title}, {name}: {shown}")
         frame.set_title(title, loc="left")
     frames.flat[-1].set_xlabel("million multiply-adds")
