@@ -2,10 +2,12 @@
 
     python experiments/run.py ablation --jobs 2
     python experiments/run.py widths --jobs 2
+    python experiments/run.py widths --measure
 
 A study is a YAML file beside this one: a recipe, what all runs change in it, the variants by name and the seeds. A run
 that has a file is not run again, and one that was stopped goes on, so that a study can be interrupted at any time. When
-all are there they are joined into ``mnv3lib/measured/STUDY.json``, which the book plots.
+all are there they are joined into ``mnv3lib/measured/STUDY.json``, which the book plots. ``--measure`` tests the kept
+networks of finished runs again, for measures that this script did not take yet when they ran.
 """
 
 from __future__ import annotations
@@ -96,6 +98,32 @@ def in_grey(recipe: Any, model: Any) -> float:
     return evaluate(TASKS[recipe.task](recipe, images.num_classes), model, images)["top1"]
 
 
+def by_ink(recipe: Any, model: Any) -> dict[str, float]:
+    """Top-1 on the test images of each colour of ink that there is."""
+    from torch.utils.data import Subset
+
+    from mnv3lib.data.render import COLOURS
+    from mnv3lib.training.evaluation import evaluate
+    from mnv3lib.training.run import open_dataset
+    from mnv3lib.training.tasks import TASKS
+
+    images = open_dataset(recipe, "test")
+    places: dict[str, list[int]] = {}
+    for place in range(len(images)):
+        places.setdefault(COLOURS[images.scene(place)["colours"][0]], []).append(place)
+    task = TASKS[recipe.task](recipe, images.num_classes)
+    return {
+        f"{ink}_top1": evaluate(task, model, Subset(images, places[ink]))["top1"] for ink in COLOURS if ink in places
+    }
+
+
+def tested(recipe: Any, model: Any) -> dict[str, float]:
+    """All measures on the test images."""
+    from mnv3lib.training.run import measure
+
+    return measure(recipe, model, "test") | {"grey_top1": in_grey(recipe, model)} | by_ink(recipe, model)
+
+
 def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: str) -> dict[str, Any]:
     """Train, measure on the test images, and say everything that a reader needs to do the same."""
     import torch
@@ -103,14 +131,14 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
     from mnv3lib import cost
     from mnv3lib.training.memory import keep_freed_memory
     from mnv3lib.training.recipe import load, overridden
-    from mnv3lib.training.run import measure, train
+    from mnv3lib.training.run import train
 
     torch.set_num_threads(1)
     keep_freed_memory()
     about = made()  # now: the commit may be another one at the end
     recipe = overridden(load(recipe_name), assignments)
     result = train(recipe, folder)
-    found = measure(recipe, result.model, "test") | {"grey_top1": in_grey(recipe, result.model)}
+    found = tested(recipe, result.model)
     report = cost.profile(result.model.config, recipe.data.eval_size)
     return {
         "variant": variant,
@@ -133,10 +161,36 @@ def run_one(name: str, variant: str, seed: int) -> None:
     (assignments,) = [a for v, s, a in runs_of(study) if (v, s) == (variant, seed)]
     folder = RUNS / name / f"{variant}-{seed}"
     found = train_one(study["recipe"], assignments, folder, variant)
+    write(found, folder)
+
+
+def write(found: dict[str, Any], folder: Path) -> None:
+    """Write the file of a run beside its folder, whole or not at all."""
     # Not with_suffix, which takes the ".25-1" of "small-0.25-1" for one.
     path, part = (folder.with_name(folder.name + ending) for ending in (".json", ".part"))
     part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def measure_again(name: str) -> None:
+    """Test the networks of all finished runs; what their files know already must come out the same."""
+    import torch
+    from tqdm import tqdm
+
+    from mnv3lib import weights
+    from mnv3lib.training.recipe import load, overridden
+
+    torch.set_num_threads(1)
+    study = read_study(name)
+    folders = [(RUNS / name / f"{variant}-{seed}", assignments) for variant, seed, assignments in runs_of(study)]
+    there = [(folder, *rest) for folder, *rest in folders if folder.with_name(f"{folder.name}.json").exists()]
+    for folder, assignments in tqdm(there, unit="run"):
+        found = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))
+        network = weights.load_network(folder / "model.safetensors")
+        new = tested(overridden(load(study["recipe"]), assignments), network)
+        if differing := sorted(key for key, value in found["test"].items() if new.get(key) != value):
+            raise SystemExit(f"{folder} is no longer what was measured: {', '.join(differing)} differ")
+        write({**found, "test": new}, folder)
 
 
 def join(name: str) -> Path:
@@ -180,6 +234,7 @@ def main() -> int:
     commands.add_argument("study", help="name of a YAML file in this folder")
     commands.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: 1)")
     commands.add_argument("--only", nargs=2, metavar=("VARIANT", "SEED"), help="one run, in this process")
+    commands.add_argument("--measure", action="store_true", help="test the networks of finished runs again")
     options = commands.parse_args()
     if options.only:
         run_one(options.study, options.only[0], int(options.only[1]))
@@ -189,6 +244,10 @@ def main() -> int:
         for variant, seed, _ in runs_of(read_study(options.study))
         if not (RUNS / options.study / f"{variant}-{seed}.json").exists()
     ]
+    if options.measure:
+        measure_again(options.study)
+        print(f"{len(todo)} runs are missing" if todo else f"Written: {join(options.study).relative_to(ROOT)}")
+        return 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
     def start(variant: str, seed: int) -> tuple[str, int, str]:

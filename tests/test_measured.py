@@ -16,6 +16,7 @@ from scripts import load_script
 
 from mnv3lib import cost, measured
 from mnv3lib.data import DigitScenes
+from mnv3lib.data.render import COLOURS
 from mnv3lib.training.recipe import load, overridden
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -175,6 +176,41 @@ def test_colours_are_taken_away_and_nothing_else() -> None:
     weights = torch.tensor([0.2989, 0.587, 0.114])[:, None, None]
     assert (grey - (expected * weights).sum(1, keepdim=True)).abs().max() < 1.01
     assert threes == pytest.approx(sum(plain[i][1] == 3 for i in range(20)) / 20)
+
+
+def test_every_ink_is_measured_by_itself() -> None:
+    recipe = overridden(load(TINY["recipe"]), [*TINY["common"], "data.options.eval_images=200"])
+
+    class Threes(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(torch.full((len(images),), 3), 10).float()
+
+    scenes = DigitScenes("test", size=200, cache=False, difficulty=recipe.data.options["difficulty"])
+    found = RUN.by_ink(recipe, Threes())
+    for number, ink in enumerate(COLOURS):
+        here = [scenes[i][1] == 3 for i in range(200) if scenes.scene(i)["colours"][0] == number]
+        assert found.pop(f"{ink}_top1") == pytest.approx(sum(here) / len(here))
+        assert any(here), "a test of zeros"
+    assert not found
+
+
+def test_networks_are_measured_again_and_nothing_else_changes(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RUN.run_one("tiny", "first", 4)
+    path = place / "runs" / "tiny" / "first-4.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({**whole, "test": {"top1": whole["test"]["top1"]}}))
+    monkeypatch.setattr(sys, "argv", ["run.py", "tiny", "--measure"])
+    assert RUN.main() == 0
+    assert "5 runs are missing" in capsys.readouterr().out
+    assert json.loads(path.read_text()) == whole
+    assert {"top5", "grey_top1", "red_top1"} <= set(whole["test"])
+    wrong = {**whole, "test": {**whole["test"], "top5": 2.0}}
+    path.write_text(json.dumps(wrong))
+    with pytest.raises(SystemExit, match=r"first-4 is no longer what was measured: top5 differ"):
+        RUN.measure_again("tiny")
+    assert json.loads(path.read_text()) == wrong
 
 
 def test_runs_of_another_study_are_not_joined(place: Path) -> None:
