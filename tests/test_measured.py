@@ -65,6 +65,8 @@ def test_every_run_says_how_it_was_made_and_agrees_with_itself(name: str) -> Non
         assert run.best["top1"] == pytest.approx(max(map(max, columns)), abs=1e-5)
         assert 0 < run.test["top1"] <= run.test["top5"] <= 1
         assert 0 <= run.test["grey_top1"] <= 1
+        inks = [run.test[f"{ink}_top1"] for ink in COLOURS]
+        assert min(inks) <= run.test["top1"] <= max(inks)
         assert abs(run.test["top1"] - run.best["top1"]) < 0.1, "test and validation images are of one kind"
 
 

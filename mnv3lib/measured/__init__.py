@@ -33,7 +33,8 @@ class Run:
         seed: of weights, order and augmentation.
         assignments: what it changes in the recipe, e.g. ``"optimiser.lr=0.004"``, in order.
         test: measures on the test images, e.g. ``{"top1": 0.74, "loss": …}``, of the weights that validation chose;
-            ``grey_top1``, in studies of ``run.py``, is top-1 on the same images without their colours.
+            in studies of ``run.py``, ``grey_top1`` is top-1 on the same images without their colours, and ``red_top1``
+            to ``magenta_top1`` on those with that ink.
         best: which weights these are, ``"last"``, ``"ema"`` or ``"averaged"``, after which epoch, and their measure on
             the validation images.
         parameters: of the network.
