@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mnv3lib.training import recipe as recipes
+from mnv3lib.training.checkpoint import read
 from mnv3lib.training.recipe import Recipe
 
 SIDE = 32
@@ -192,6 +193,14 @@ def until(condition: Any, *, seconds: float = 60.0, step: float = 0.002) -> None
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(step)
+
+
+def position(folder: Path) -> list[int]:
+    """Where the newest checkpoint of a run stands, which may be writing another; before there is one, at the start."""
+    for name in ("last.pt", "previous.pt"):  # between two renames there is only the one before
+        with contextlib.suppress(FileNotFoundError):
+            return read(folder / name)["position"]
+    return [0, 0]
 
 
 def same_files(one: Path, other: Path, name: str) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 from ledger import Deviation
-from runs import EVERYTHING, Child, Nursery, differing, nursery, same_files, tiny, until
+from runs import EVERYTHING, Child, Nursery, differing, nursery, position, same_files, tiny, until
 from torch import nn
 
 from mnv3lib.training import checkpoint
@@ -34,14 +34,6 @@ OTHER = {**STATE, "position": [1, 3]}
 def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     with nursery(tmp_path_factory.mktemp("nursery")) as made:
         yield made
-
-
-def position(folder: Path) -> list[int]:
-    """Where the last checkpoint stands; before there is one, at the start."""
-    try:
-        return read(folder / "last.pt")["position"]
-    except FileNotFoundError:
-        return [0, 0]
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -340,7 +332,7 @@ def test_a_run_on_a_full_disk_stops_and_goes_on(fork: Nursery, tmp_path: Path) -
     shutil.move(tmp_path / "out", tmp_path / "whole")
     child, log = start(fork, tmp_path)
     until(lambda: position(tmp_path / "out") >= [0, 2])
-    size = (tmp_path / "out" / "last.pt").stat().st_size
+    size = (tmp_path / "whole" / "last.pt").stat().st_size  # of the running one it may be between two names just now
     resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size // 2, size // 2))
     assert child.wait() == 1
     said = log.read_text()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from ledger import Deviation, worst_of
-from runs import Child, Nursery, free_port, noise, nursery, same_files, tiny, torchrun, until
+from runs import Child, Nursery, free_port, noise, nursery, position, same_files, tiny, torchrun, until
 from torch import nn
 
 from mnv3lib.network import MobileNetV3
@@ -141,7 +141,7 @@ def test_a_killed_worker_is_started_again(
     cache = str(fork.folder / "cache")
     run = torchrun(2, arguments, restarts=2, log=log, MNV3LIB_CACHE=cache)
     try:
-        until(lambda: (out / "last.pt").exists() and read(out / "last.pt")["position"][1] > 0, step=0.05)
+        until(lambda: position(out)[1] > 0, step=0.05)
         killed = workers(run.pid)
         assert len(killed) == 2
         os.kill(killed[1], signal.SIGKILL)
@@ -170,7 +170,7 @@ def test_two_launchers_are_two_machines(trained: Callable[..., Path], fork: Nurs
         for number in range(2)
     ]
     try:
-        until(lambda: (out / "last.pt").exists() and read(out / "last.pt")["position"][1] > 0, step=0.05, seconds=180)
+        until(lambda: position(out)[1] > 0, step=0.05, seconds=180)
         (killed,) = workers(launchers[1].pid)
         os.kill(killed, signal.SIGKILL)
         codes = [run.wait(timeout=300) for run in launchers]
