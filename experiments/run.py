@@ -89,8 +89,7 @@ def in_grey(recipe: Any, model: Any) -> float:
     """Top-1 on the test images in shades of grey: what is left to a network if colours are taken from it."""
     from torchvision.transforms import v2
 
-    from mnv3lib.training.evaluation import evaluate
-    from mnv3lib.training.run import open_dataset
+    from mnv3lib.training.evaluation import evaluate, open_dataset
     from mnv3lib.training.tasks import TASKS
 
     images = open_dataset(recipe, "test")
@@ -103,8 +102,7 @@ def by_ink(recipe: Any, model: Any) -> dict[str, float]:
     from torch.utils.data import Subset
 
     from mnv3lib.data.render import COLOURS
-    from mnv3lib.training.evaluation import evaluate
-    from mnv3lib.training.run import open_dataset
+    from mnv3lib.training.evaluation import evaluate, open_dataset
     from mnv3lib.training.tasks import TASKS
 
     images = open_dataset(recipe, "test")
@@ -119,7 +117,7 @@ def by_ink(recipe: Any, model: Any) -> dict[str, float]:
 
 def tested(recipe: Any, model: Any) -> dict[str, float]:
     """All measures on the test images."""
-    from mnv3lib.training.run import measure
+    from mnv3lib.training.evaluation import measure
 
     return measure(recipe, model, "test") | {"grey_top1": in_grey(recipe, model)} | by_ink(recipe, model)
 

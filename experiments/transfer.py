@@ -97,8 +97,8 @@ def assignments(task: str, strategy: str, images: int, rate: float, seed: int, l
 @cache
 def images_of(split: str, task: str, size: int, seed: int) -> Any:
     """Transformed images, made once; nothing is random about them without augmentation."""
+    from mnv3lib.training.evaluation import open_dataset
     from mnv3lib.training.recipe import load, overridden
-    from mnv3lib.training.run import open_dataset
 
     changes = [*COMMON, *TASKS[task], f"data.options.size={size}", f"data.options.seed={seed}"]
     if split != "train":
@@ -163,8 +163,8 @@ def run_one(task: str, strategy: str, images: int, rate: float, seed: int, longe
 @cache
 def plain_digits() -> Any:
     """Test images of the old task."""
+    from mnv3lib.training.evaluation import open_dataset
     from mnv3lib.training.recipe import load, overridden
-    from mnv3lib.training.run import open_dataset
 
     data = open_dataset(overridden(load(RECIPE), COMMON), "test")
     return Kept([data[place] for place in range(TESTS)], data.num_classes)

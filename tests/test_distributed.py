@@ -18,9 +18,9 @@ from torch import nn
 from mnv3lib.network import MobileNetV3
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.distributed import Processes, choose_device, synchronise_batch_norm, together
+from mnv3lib.training.evaluation import measure
 from mnv3lib.training.logs import read_rows
 from mnv3lib.training.loop import Training
-from mnv3lib.training.run import measure
 
 #: 50 images in steps of at most 16: four steps of 12 and 13, which neither 2 nor 3 processes share evenly.
 UNEVEN = ("data.options.size=50", "data.options.eval_images=31", "batch_size=16", "epochs=2")

@@ -20,8 +20,8 @@ from mnv3lib.cost import profile
 from mnv3lib.training import recipe as recipes
 from mnv3lib.training.__main__ import chosen_recipe, default_folder, main, parser
 from mnv3lib.training.checkpoint import read
+from mnv3lib.training.evaluation import measure
 from mnv3lib.training.logs import read_rows
-from mnv3lib.training.run import measure
 
 SMALL = ("data.options.size=64", "data.options.eval_images=20", "epochs=1")
 

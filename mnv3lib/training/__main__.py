@@ -91,8 +91,8 @@ def dry_run(recipe: Recipe, options: argparse.Namespace) -> None:
         print(describe(recipe))
         return
     from mnv3lib.training.distributed import choose_device, together
+    from mnv3lib.training.evaluation import open_dataset
     from mnv3lib.training.loop import Training
-    from mnv3lib.training.run import open_dataset
 
     with together(choose_device(options.device)) as processes:
         try:

@@ -1,4 +1,4 @@
-"""Measures of a network on images, in one process or several."""
+"""The images of a recipe, and measures of a network on images, in one process or several."""
 
 from __future__ import annotations
 
@@ -8,11 +8,35 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from mnv3lib.training.distributed import Processes
+from mnv3lib.training import augment
+from mnv3lib.training.distributed import Processes, choose_device
 from mnv3lib.training.recipe import Recipe
-from mnv3lib.training.tasks import Task
+from mnv3lib.training.tasks import TASKS, Task
 
-__all__ = ["autocast", "evaluate", "start_worker"]
+__all__ = ["autocast", "evaluate", "measure", "open_dataset", "start_worker"]
+
+
+def open_dataset(recipe: Recipe, split: str) -> Any:
+    """The images of a recipe, ``"train"``, ``"val"`` or ``"test"``, transformed as it says."""
+    from mnv3lib import data
+
+    make = augment.train_transform if split == "train" else augment.eval_transform
+    return data.open_dataset(recipe.data, split, recipe.task, make(recipe.augment, recipe.data, recipe.task))
+
+
+def measure(recipe: Recipe, model: nn.Module, split: str = "test", *, device: str = "auto") -> dict[str, float]:
+    """Measure a network on the images of a recipe, e.g. a run's on those that it was not chosen by.
+
+    Args:
+        recipe: decides images and measure.
+        model: any network of its task; it is in evaluation mode and on ``device`` afterwards.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+    images, processes = open_dataset(recipe, split), Processes(device=choose_device(device))
+    layout = torch.channels_last if recipe.precision.channels_last else torch.contiguous_format
+    model = model.to(processes.device).to(memory_format=layout)
+    return evaluate(TASKS[recipe.task](recipe, images.num_classes), model, images, processes=processes)
 
 
 @torch.no_grad()

@@ -26,19 +26,17 @@ from torch import nn
 import mnv3lib
 from mnv3lib import weights
 from mnv3lib.network import MobileNetV3
-from mnv3lib.training import augment
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import Checkpoints, differences, load_exactly, read, write, write_bytes
-from mnv3lib.training.distributed import Processes, choose_device, together
+from mnv3lib.training.distributed import choose_device, together
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
-from mnv3lib.training.evaluation import evaluate
+from mnv3lib.training.evaluation import open_dataset
 from mnv3lib.training.guard import holds_a_run, locked, put_aside, signals
 from mnv3lib.training.logs import Log, save_figure, write_rows
 from mnv3lib.training.loop import Training
 from mnv3lib.training.recipe import Recipe
-from mnv3lib.training.tasks import TASKS
 
-__all__ = ["Result", "measure", "open_dataset", "train"]
+__all__ = ["Result", "train"]
 
 FORMAT = 1
 #: Fields of a recipe that another machine or another wording may change.
@@ -66,29 +64,6 @@ class Result:
     which: str
     epoch: int
     folder: Path | None
-
-
-def open_dataset(recipe: Recipe, split: str) -> Any:
-    """The images of a recipe, ``"train"``, ``"val"`` or ``"test"``, transformed as it says."""
-    from mnv3lib import data
-
-    make = augment.train_transform if split == "train" else augment.eval_transform
-    return data.open_dataset(recipe.data, split, recipe.task, make(recipe.augment, recipe.data, recipe.task))
-
-
-def measure(recipe: Recipe, model: nn.Module, split: str = "test", *, device: str = "auto") -> dict[str, float]:
-    """Measure a network on the images of a recipe, e.g. a :class:`Result`'s on those that it was not chosen by.
-
-    Args:
-        recipe: decides images and measure.
-        model: any network of its task; it is in evaluation mode and on ``device`` afterwards.
-        split: ``"train"``, ``"val"`` or ``"test"``.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-    """
-    images, processes = open_dataset(recipe, split), Processes(device=choose_device(device))
-    layout = torch.channels_last if recipe.precision.channels_last else torch.contiguous_format
-    model = model.to(processes.device).to(memory_format=layout)
-    return evaluate(TASKS[recipe.task](recipe, images.num_classes), model, images, processes=processes)
 
 
 def train(
