@@ -44,8 +44,8 @@ def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-    unused = (f":!mnv3lib/{part}" for part in ("explore", "measured", "weights/shipped"))
-    changed = git("status", "--porcelain", "--", "mnv3lib", "experiments/run.py", *unused)
+    unused = (f":!mnv3lib/{part}" for part in ("explore", "measured"))
+    changed = git("status", "--porcelain", "--", "mnv3lib", "experiments/*.py", "experiments/*.yaml", *unused)
     return git("rev-parse", "HEAD") + (" with changes" if changed else "")
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
-from torchvision.models import mobilenet_v3_small
+from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
 
 from mnv3lib.training import logs, schedule
 from mnv3lib.training.averaging import average_checkpoints
@@ -32,7 +32,7 @@ from mnv3lib.training.distributed import Processes
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
 from mnv3lib.training.loop import Training
 from mnv3lib.training.order import Order, Position, Reproducible, derive, reseed
-from mnv3lib.training.recipe import Recipe
+from mnv3lib.training.recipe import Recipe, load, names, overridden
 from mnv3lib.training.run import Result, train
 from mnv3lib.training.tasks import TASKS
 
@@ -613,6 +613,32 @@ def test_dense_tasks_train_and_are_measured(
     assert 0 <= result.best <= 1
     assert result.rows[1]["train_loss"] < result.rows[0]["train_loss"]
     assert set(result.rows[0]) >= {f"last_{measure}", {"segmentation": "last_pixel_accuracy"}.get(task, "last_ap50")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in names() if load(name).task != "classification"])
+def test_a_published_recipe_takes_a_step(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the published network and its backbone; the file of it is not published anew for tests."""
+    published, asked = mobilenet_v3_large().state_dict(), []
+
+    def fetched(url: str, **_: Any) -> dict[str, Tensor]:
+        asked.append(url)
+        return published
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetched)
+    recipe = overridden(load(name), ["batch_size=2", "sync_batch_norm=false"])
+    if "fasterrcnn" in name:
+        recipe = overridden(recipe, ["model.options.min_size=64"])
+    training = start(recipe, (Shapes(recipe.task, 2, 64), Shapes(recipe.task, 2, 64)))
+    stem = next(value for name, value in training.model.state_dict().items() if value.shape == (16, 3, 3, 3))
+    if recipe.model.options["weights_backbone"] is None:
+        assert not asked
+    else:
+        assert [url.rpartition("/")[2] for url in asked] == ["mobilenet_v3_large-8738ca79.pth"]
+        assert stem.equal(published["features.0.0.weight"])
+    before = deepcopy(training.model.state_dict())
+    assert steps(training, 1)[0] > 0
+    assert any(not value.equal(before[name]) for name, value in training.model.state_dict().items())
 
 
 @pytest.mark.parametrize("task", ["segmentation", "detection"])

@@ -8,6 +8,8 @@ import pytest
 import torch
 from ledger import Deviation
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import models
 
 from mnv3lib import config
 from mnv3lib.config import MobileNetV3Config
@@ -15,8 +17,9 @@ from mnv3lib.network import MobileNetV3
 from mnv3lib.training import optimisers
 from mnv3lib.training.averaging import ExponentialAverage
 from mnv3lib.training.order import Order
-from mnv3lib.training.plan import Plan, activations_kept, describe
+from mnv3lib.training.plan import Plan, activations_kept, describe, trial
 from mnv3lib.training.recipe import Recipe, load, names, overridden
+from mnv3lib.training.tasks import TASKS
 
 PLAIN = load("digitscenes")
 
@@ -37,10 +40,65 @@ def test_every_recipe_has_a_plan(name: str) -> None:
     recipe = load(name)
     plan = describe(recipe, images_per_second=1000)
     assert recipe.model.name in rows(plan)["network"]
-    assert (plan.parameters is None) == (recipe.task != "classification")
+    assert (plan.activations_bytes is None) == (recipe.task != "classification")
+    assert ("a plan only" in rows(plan).get("quantisation", "")) == (recipe.quantisation is not None)
     assert (plan.images is None) == (recipe.task == "segmentation")
     assert len(str(plan).splitlines()) >= 6
     assert max(map(len, str(plan).splitlines())) < 120
+
+
+@pytest.mark.parametrize(
+    ("name", "builder", "side"),
+    [
+        ("torchvision-lraspp", models.segmentation.LRASPP_MobileNet_V3_Large_Weights, 520),
+        ("torchvision-deeplabv3", models.segmentation.DeepLabV3_MobileNet_V3_Large_Weights, 520),
+        ("torchvision-ssdlite", models.detection.SSDLite320_MobileNet_V3_Large_Weights, 320),
+        ("torchvision-fasterrcnn", models.detection.FasterRCNN_MobileNet_V3_Large_FPN_Weights, 800),
+    ],
+)
+def test_networks_of_torchvision_are_counted(name: str, builder: Any, side: int) -> None:
+    """As torchvision publishes them."""
+    recipe, published = overridden(load(name), [f"data.train_size={side}"]), builder.DEFAULT.meta
+    plan = describe(recipe)
+    if name != "torchvision-fasterrcnn":
+        assert plan.parameters == published["num_params"]
+        assert round(plan.macs / 1e9, 3) == published["_ops"]
+        return
+    # Around a pretrained backbone its norms are buffers; without one they are learnt. And it learns from 512 proposals,
+    # where torchvision counted those that were left of 1000.
+    norms = [m for m in models.mobilenet_v3_large().features.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert plan.parameters == published["num_params"] + sum(2 * norm.num_features for norm in norms)
+    assert plan.macs > 1e9 * published["_ops"]
+
+
+@pytest.mark.slow
+def test_a_detector_is_counted_as_it_computes() -> None:
+    """A plan counts part by part without a value; here is a step forward on an image."""
+    recipe = overridden(load("torchvision-fasterrcnn"), ["model.options.min_size=320", "data.train_size=320"])
+    torch.manual_seed(0)
+    model = TASKS["detection"](trial(recipe), 91).build_model().train()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eval()
+    box = {"boxes": torch.tensor([[10.0, 10.0, 90.0, 90.0]]), "labels": torch.tensor([3])}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model([torch.rand(3, 320, 320)], [box])
+    assert describe(recipe).macs == counter.get_total_flops() // 2
+
+
+def test_a_trial_fits_into_memory_and_fetches_nothing() -> None:
+    heavy = load("paper")
+    assert heavy.batch_size == 4096
+    light = trial(heavy, world=2)
+    assert light.batch_size == 128
+    assert overridden(light, ["batch_size=4096"]) == heavy, "nothing else changes"
+    parts = trial(overridden(heavy, ["accumulate=128"]), world=2)
+    assert (parts.batch_size, parts.accumulate) == (4096, 128), "16 images at a time are few enough"
+    assert trial(PLAIN) == PLAIN
+    for name in names():
+        tried = trial(load(name))
+        assert tried.model.weights is None
+        assert not any(option.startswith("weights") for option in tried.model.options)
 
 
 @pytest.mark.parametrize(("images", "batch"), [(10_000, 64), (128, 64), (1, 64), (65, 64), (1000, 96)])

@@ -136,7 +136,10 @@ def test_a_plan_on_axes_that_do_not_move() -> None:
     assert list(ideal.get_ydata()) == [100, 25, 6.25]
     assert dict(zip(real.get_xdata(), real.get_ydata(), strict=True)) == hours
     assert [tuple(point) for point in chosen.get_xydata()] == [(4, 50)]
-    assert drawing.alt.endswith("4 devices: 50 h, 200 device-hours, efficiency 50%.")
+    assert drawing.alt.endswith(
+        "communication: 100 with 1 to 40 with 16. 4 devices: 50 h, 200 device-hours, efficiency 50%."
+    )
+    assert ". 1 device: 100 h" in figures.plan_curve(hours, 1).alt
     assert frame.get_ylim() == figures.plan_curve({1: 5000.0}, 1).figure.axes[0].get_ylim() == (0.5, 20_000)
     assert "5,000 h, 5,000 device-hours, efficiency 100%" in figures.plan_curve({1: 5000.0}, 1).alt
     for bad in ({1: 0.1}, {1: 30_000.0}):

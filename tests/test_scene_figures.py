@@ -28,7 +28,8 @@ def test_classes_are_written_above_and_counted() -> None:
     for frame, index in zip(frames(drawing), range(3, 8), strict=True):
         assert np.array_equal(frame.images[0].get_array(), dataset[index][0].permute(1, 2, 0))
     counts = ", ".join(f"{labels.count(label)} of {label}" for label in sorted(set(labels)))
-    assert drawing.alt == f"5 images with their classes above; images by class: {counts}."
+    size = "digits from {:.3g} to {:.3g} of the frame".format(*dataset.config.scale)
+    assert drawing.alt == f"5 images with their classes above, {size}; images by class: {counts}."
     assert drawing._repr_html_().count("<image") == 5
     assert len(frames(contact_sheet(dataset, 99))) == 10
 
@@ -43,7 +44,7 @@ def test_boxes_are_drawn_around_their_pixels() -> None:
         names = [dataset.classes[label] for label in target["labels"].tolist()]
         assert frame.get_title() == " ".join(names)
         total += len(names)
-    assert drawing.alt.startswith("3 images with boxes; boxes by class: ")
+    assert drawing.alt.startswith("3 images with boxes, digits from ")
     assert sum(int(part.split(" of ")[0]) for part in drawing.alt[:-1].split(": ")[1].split(", ")) == total
 
 
@@ -57,7 +58,7 @@ def test_masks_cover_what_they_name() -> None:
         assert frame.get_title() == " ".join(dataset.classes[value] for value in here)
         for place, value in enumerate(here):
             assert (over[np.asarray(mask) == value] == place).all()
-    assert drawing.alt.startswith("3 images with masks over them; images that show it, by class: ")
+    assert drawing.alt.startswith("3 images with masks over them, digits from ")
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

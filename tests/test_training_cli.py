@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import Nursery, environment, nursery, tiny, until
+from runs import Nursery, environment, noise, nursery, tiny, until
 
 import mnv3lib.training
 from mnv3lib import weights
 from mnv3lib.config import large
 from mnv3lib.cost import profile
+from mnv3lib.training import evaluation
 from mnv3lib.training import recipe as recipes
 from mnv3lib.training.__main__ import chosen_recipe, default_folder, main, parser
 from mnv3lib.training.checkpoint import read
@@ -129,6 +130,33 @@ def test_a_plan_without_a_trial_needs_no_images(capsys: pytest.CaptureFixture[st
     assert "images/s" not in said
 
 
+@pytest.mark.parametrize("name", [name for name in recipes.names() if name != "digitscenes"])
+def test_every_published_recipe_has_a_plan(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody has said where the images are, and nothing is fetched."""
+    assert main(["--recipe", name, "--dry-run", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    quantised = name == "torchvision-qat"
+    reason = (
+        "this version does not train with recipe.q" if quantised else "recipe.data.root does not name the folder of"
+    )
+    assert said.splitlines()[-1].startswith(f"No trial, because {reason}")
+    for row in ("parameters", "multiply-adds", "memory"):
+        assert f"\n{row}  " in said
+
+
+def test_a_trial_takes_few_images_at_a_time(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = noise(2000)
+    monkeypatch.setattr(evaluation, "open_dataset", lambda _, split: images[split != "train"])
+    arguments = ["--recipe", str(recipe), "--set", "batch_size=2000", "--set", "data.options.size=2000"]
+    assert main([*arguments, "--dry-run", "--device", "cpu"]) == 0
+    assert 7 * 62 <= len(images[0].asked) <= 7 * 64  # seven steps; an epoch has 32 of 62 or 63
+    said = capsys.readouterr().out
+    assert "of 2,000 images" in said
+    assert said.splitlines()[-1] == "The speed is that of steps of 64 images."
+
+
 def test_a_plan_without_images_says_why_there_was_no_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = ["--recipe", "paper", "--set", f"data.root={tmp_path}/nowhere", "--device", "cpu"]
     assert main([*missing, "--dry-run"]) == 0
@@ -228,9 +256,10 @@ def test_another_recipe_in_the_folder(fork: Nursery, recipe: Path, tmp_path: Pat
     # What was learnt is where another run can start from.
     start = f"model.weights={tmp_path / 'out' / 'model.safetensors'}"
     fine = ["--recipe", recipe, "--out", tmp_path / "fine", "--set", start, "--set", "data.options.labels=parity"]
-    assert fork.start([*fine, "--set", "model.freeze=backbone"], log=tmp_path / "fine.log").wait() == 0, (
-        tmp_path / "fine.log"
-    ).read_text()
+    code = fork.start([*fine, "--set", "model.freeze=backbone"], log=tmp_path / "fine.log").wait()
+    said = (tmp_path / "fine.log").read_text()
+    assert code == 0, said
+    assert "classifier.3.weight: 10 classes in the file, 2 here: drawn anew" in said
     states = [read(tmp_path / name / "last.pt")["model"] for name in ("out", "fine")]
     best = read(tmp_path / "out" / "best.pt")["model"]
     assert states[1]["features.0.0.weight"].equal(best["features.0.0.weight"])

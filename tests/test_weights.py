@@ -465,6 +465,28 @@ def test_other_modules_take_their_own_names() -> None:
     assert_same_state(again, theirs)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_other_tasks_keep_their_last_layers_if_the_classes_differ(name: str) -> None:
+    theirs, ours = TASKS[name](num_classes=21), TASKS[name](num_classes=5)
+    before, state = snapshot(ours), theirs.state_dict()
+    differing = {key for key, tensor in before.items() if state[key].shape != tensor.shape}
+    assert len(differing) == {"lraspp": 4, "deeplabv3": 4, "ssdlite320": 12, "fasterrcnn": 4}[name.partition("_")[0]]
+    report = load(ours, state)
+    assert report.fits
+    assert set(report.adapted) == differing
+    assert all(text.endswith("here: left as it was") for text in report.adapted.values())
+    for key, tensor in ours.state_dict().items():
+        assert same_bits(tensor, before[key] if key in differing else state[key])
+    refused(ours, state, "in the file, (", adapt=["in_channels"])
+
+
+def test_nothing_is_guessed_of_a_network_that_nobody_knows() -> None:
+    def alike(width: int) -> nn.Module:
+        return nn.ModuleDict({"classifier": nn.Sequential(*(nn.Linear(4, width) for _ in range(5)))})
+
+    refused(alike(2), alike(3).state_dict(), "classifier.3.weight: (3, 4) in the file, (2, 4) here")
+
+
 def test_bad_arguments() -> None:
     ours = mobilenet_v3_small(num_classes=2, width_mult=0.25)
     for options, error, words in (

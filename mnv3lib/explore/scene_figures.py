@@ -31,7 +31,7 @@ def contact_sheet(dataset: Any, n: int = 12, *, columns: int = 6, first: int = 0
         first: index of the first.
 
     Returns:
-        The drawing; its words count the classes that are shown.
+        The drawing; its words count the classes that are shown, and give the sizes of DigitScenes' digits.
     """
     positive_int("n", n)
     positive_int("columns", columns)
@@ -60,7 +60,9 @@ def contact_sheet(dataset: Any, n: int = 12, *, columns: int = 6, first: int = 0
     counts = ", ".join(f"{seen[name]} of {name}" for name in sorted(seen))
     words = {"class": "with their classes above", "box": "with boxes", "mask": "with masks over them"}[kind]
     unit = {"class": "images", "box": "boxes", "mask": "images that show it,"}[kind]
-    return Drawing(figure, f"{len(chosen)} images {words}; {unit} by class: {counts or 'none'}.")
+    low, high = dataset.config.scale if hasattr(dataset, "config") else (0, 0)
+    size = f", digits from {low:.3g} to {high:.3g} of the frame" if high else ""
+    return Drawing(figure, f"{len(chosen)} images {words}{size}; {unit} by class: {counts or 'none'}.")
 
 
 @in_style

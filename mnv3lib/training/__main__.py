@@ -85,7 +85,7 @@ def default_folder(recipe: Recipe) -> Path:
 
 def dry_run(recipe: Recipe, options: argparse.Namespace) -> None:
     """Print the plan, after a trial of a few steps if the images are at hand."""
-    from mnv3lib.training.plan import describe
+    from mnv3lib.training.plan import describe, trial
 
     if options.no_trial:
         print(describe(recipe))
@@ -95,19 +95,32 @@ def dry_run(recipe: Recipe, options: argparse.Namespace) -> None:
     from mnv3lib.training.loop import Training
 
     with together(choose_device(options.device)) as processes:
+
+        def without_trial(reason: str) -> None:
+            if processes.first:
+                print(f"{describe(recipe)}\nNo trial, because {reason}")
+
+        if recipe.quantisation is not None:
+            without_trial("this version does not train with recipe.quantisation")
+            return
+        if recipe.data.root is None and recipe.data.name != "digitscenes":
+            without_trial(f"recipe.data.root does not name the folder of {recipe.data.name!r}")
+            return
         try:
             with processes.one_after_first():
                 sets = open_dataset(recipe, "train"), open_dataset(recipe, "val")
         except OSError as error:
-            print(describe(recipe))
-            print(f"No trial, because the images cannot be read: {error}")
+            without_trial(f"the images cannot be read: {error}")
             return
+        tried = trial(recipe, processes.world)
         training = Training(
-            recipe, *sets, classes=sets[0].num_classes, processes=processes, workers=options.workers, pretrained=False
+            tried, *sets, classes=sets[0].num_classes, processes=processes, workers=options.workers, pretrained=False
         )
         speed = training.images_per_second()
         if processes.first:
             print(describe(recipe, images=len(sets[0]), num_classes=sets[0].num_classes, images_per_second=speed))
+            if tried.batch_size < recipe.batch_size:
+                print(f"The speed is that of steps of {tried.batch_size:,} images.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from mnv3lib.training.order import Order, Position, Reproducible, reseed
 from mnv3lib.training.recipe import Recipe
 from mnv3lib.training.schedule import factor
 from mnv3lib.training.tasks import TASKS
+
+if TYPE_CHECKING:
+    from mnv3lib.weights import Report
 
 __all__ = ["Done", "Training"]
 
@@ -64,6 +67,7 @@ class Training:
         average: its exponential moving average, or None.
         position: where training stands.
         order: which images come when; ``order.steps`` steps make an epoch.
+        loaded: what became of every tensor of the recipe's weights; None if there are none, or they were not asked for.
         running: sums over the epoch so far: loss × images, images, and seconds.
         stop_asked: set it to stop all processes at the same step; see ``stopping``.
 
@@ -98,6 +102,7 @@ class Training:
         self.train_set = Reproducible(train_set, recipe.seed)
         self.task = TASKS[recipe.task](recipe, classes)
         self.mix = augment.batch_transform(recipe.augment, classes)
+        self.loaded: Report | None = None
         self._build_model(pretrained)
         self.optimiser = optimisers.build(recipe.optimiser, self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision.autocast == "float16")
@@ -128,12 +133,13 @@ class Training:
 
     def _build_model(self, pretrained: bool) -> None:
         recipe = self.recipe
-        reseed(recipe.seed, "weights")
-        model = self.task.build_model()
-        if pretrained and recipe.model.weights is not None:
-            from mnv3lib import weights
+        with self.processes.one_after_first():  # there may be a file to fetch
+            reseed(recipe.seed, "weights")
+            model = self.task.build_model()
+            if pretrained and recipe.model.weights is not None:
+                from mnv3lib import weights
 
-            weights.load(model, recipe.model.weights)
+                self.loaded = weights.load(model, recipe.model.weights)
         if recipe.model.freeze == "backbone":
             getattr(model, self.task.backbone).requires_grad_(False)
         if recipe.sync_batch_norm:

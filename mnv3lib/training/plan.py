@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from mnv3lib._checks import positive_int, positive_real
 from mnv3lib.config import MobileNetV3Config
@@ -11,7 +12,7 @@ from mnv3lib.training.recipe import NETWORKS, Recipe
 from mnv3lib.training.schedule import factor
 from mnv3lib.training.sections import Data
 
-__all__ = ["Plan", "activations_kept", "describe"]
+__all__ = ["Plan", "activations_kept", "describe", "trial"]
 
 #: Training images of data sets that are always the same; of COCO, those with objects.
 _IMAGES = {"imagenet": 1_281_167, "cifar10": 50_000, ("coco", "detection"): 117_266, ("voc", "segmentation"): 1_464}
@@ -25,6 +26,8 @@ _CLASSES = {
     ("coco", "detection"): 91,
     ("coco", "segmentation"): 21,
 }
+#: Images of a trial's step in each process: enough for the speed, and no machine runs out of memory by them.
+_TRIAL = 64
 #: Numbers that an optimiser keeps for each parameter, with and without momentum.
 _STATES = {"rmsprop-tf": (2, 2), "rmsprop": (2, 1), "sgd": (1, 0), "adamw": (2, 2)}
 
@@ -37,20 +40,21 @@ class Plan:
         recipe: the recipe.
         images: training images, or None if nobody knows without reading them.
         num_classes: classes, or None.
-        parameters: trained numbers, or None for a network that is not of this library.
-        macs: multiply-adds of one training image going forward, or None likewise.
-        weights_bytes: weights, gradients, the optimiser's numbers and the moving average, or None likewise.
+        parameters: numbers that can be trained, if nothing is frozen.
+        macs: multiply-adds of one training image going forward; with Faster R-CNN of the 512 proposals, too, that it
+            learns from.
+        weights_bytes: weights, gradients, the optimiser's numbers and the moving average.
         activations_bytes: what one step keeps for its backward pass, of ``batch_size / accumulate`` images in one
-            process and float32, or None likewise.
+            process and float32, or None for a network that is not of this library.
         images_per_second: as measured, or None.
     """
 
     recipe: Recipe
     images: int | None
     num_classes: int | None
-    parameters: int | None
-    macs: int | None
-    weights_bytes: int | None
+    parameters: int
+    macs: int
+    weights_bytes: int
     activations_bytes: int | None
     images_per_second: float | None
 
@@ -72,7 +76,7 @@ class Plan:
     @property
     def training_macs(self) -> int | None:
         """Multiply-adds of the whole run; a backward pass takes two of a forward pass."""
-        return None if self.images_seen is None or self.macs is None else 3 * self.macs * self.images_seen
+        return None if self.images_seen is None else 3 * self.macs * self.images_seen
 
     @property
     def seconds(self) -> float | None:
@@ -109,17 +113,21 @@ class Plan:
         else:
             rows.append(("images", f"{self.images:,} an epoch, {self.images_seen:,} in {recipe.epochs} epochs"))
             rows.append(("steps", f"{self.steps_per_epoch:,} an epoch, {self.steps:,} in all, of {_batch(recipe)}"))
-        return [*rows, ("optimiser", recipe.optimiser.name), ("learning rate", rates)]
+        rows += [("optimiser", recipe.optimiser.name), ("learning rate", rates)]
+        if recipe.quantisation is not None:
+            rows.append(("quantisation", f"{recipe.quantisation.backend}: a plan only, this version does not train so"))
+        return rows
 
     def _cost(self) -> list[tuple[str, str]]:
-        side, rows = self.recipe.data.train_size, []
-        if self.parameters is not None and self.macs is not None:
-            rows.append(("parameters", f"{self.parameters:,}"))
-            rows.append(("multiply-adds", f"{self.macs / 1e6:,.2f} million for an image of {side}×{side}"))
+        side = self.recipe.data.train_size
+        rows = [
+            ("parameters", f"{self.parameters:,}"),
+            ("multiply-adds", f"{self.macs / 1e6:,.2f} million for an image of {side}×{side}"),
+        ]
         if self.training_macs is not None:
             rows.append(("", f"{self.training_macs:.3g} for the run, forward and backward"))
-        if self.weights_bytes is not None and self.activations_bytes is not None:
-            rows.append(("memory", f"{_size(self.weights_bytes)} for weights, gradients, optimiser and average"))
+        rows.append(("memory", f"{_size(self.weights_bytes)} for weights, gradients, optimiser and average"))
+        if self.activations_bytes is not None:
             batch = self.recipe.batch_size // self.recipe.accumulate
             rows.append(("", f"{_size(self.activations_bytes)} for the activations of {batch:,} images in one process"))
         if self.seconds is not None:
@@ -135,10 +143,10 @@ def describe(
     num_classes: int | None = None,
     images_per_second: float | None = None,
 ) -> Plan:
-    """Work out what a recipe takes; nothing is read and no network is built.
+    """Work out what a recipe takes. Nothing is read or fetched, and no network of this library is built.
 
     Args:
-        recipe: of any task. Parameters, multiply-adds and memory are known for networks of this library only.
+        recipe: of any task. A network of torchvision is built on the meta device, to be counted.
         images: training images; None for what is known of the recipe's data.
         num_classes: likewise.
         images_per_second: measured training speed, of all processes together, for an estimate of the time.
@@ -153,25 +161,66 @@ def describe(
         positive_int("num_classes", num_classes)
     if images_per_second is not None:
         images_per_second = positive_real("images_per_second", images_per_second)
-    parameters = macs = weights = activations = None
+    activations = None
     if recipe.model.name in NETWORKS:
         config = recipe.model.config(**({} if num_classes is None else {"num_classes": num_classes}))
         report = profile(config, recipe.data.train_size)
         parameters, macs = report.parameters, report.macs
-        states = _STATES[recipe.optimiser.name][recipe.optimiser.momentum == 0]
-        weights = 4 * parameters * (2 + states + (recipe.averaging.ema_decay > 0))
         each, once = activations_kept(config, recipe.data.train_size)
         activations = 4 * (recipe.batch_size // recipe.accumulate * each + once)
+    else:
+        parameters, macs = _counted(recipe, 21 if num_classes is None else num_classes)
+    states = _STATES[recipe.optimiser.name][recipe.optimiser.momentum == 0]
     return Plan(
         recipe=recipe,
         images=images,
         num_classes=num_classes,
         parameters=parameters,
         macs=macs,
-        weights_bytes=weights,
+        weights_bytes=4 * parameters * (2 + states + (recipe.averaging.ema_decay > 0)),
         activations_bytes=activations,
         images_per_second=images_per_second,
     )
+
+
+def trial(recipe: Recipe, world: int = 1) -> Recipe:
+    """The recipe for a few steps that measure the speed: no file is fetched, and batches fit into any memory.
+
+    Args:
+        recipe: what is planned.
+        world: processes that train together.
+    """
+    options = {name: value for name, value in recipe.model.options.items() if not name.startswith("weights")}
+    share = recipe.batch_size // (recipe.accumulate * world)
+    light = replace(recipe, model=replace(recipe.model, options=options, weights=None))
+    return light if share <= _TRIAL else replace(light, batch_size=_TRIAL * world, accumulate=1)
+
+
+def _counted(recipe: Recipe, num_classes: int) -> tuple[int, int]:
+    """Parameters, and multiply-adds of one training image, of a network of torchvision, without computing either."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from mnv3lib.training.tasks import TASKS
+
+    with torch.device("meta"):
+        model: Any = TASKS[recipe.task](trial(recipe), num_classes).build_model().eval()
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        if recipe.task == "segmentation":
+            model(torch.empty(1, 3, recipe.data.train_size, recipe.data.train_size))
+        else:
+            # A detector scales every image itself. Its boxes depend on values, which there are none of: part by part.
+            transform = model.transform
+            side = transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1]
+            maps = list(model.backbone(torch.empty(1, 3, side, side)).values())
+            if hasattr(model, "rpn"):
+                model.rpn.head(maps)
+                roi = model.roi_heads
+                proposals = roi.fg_bg_sampler.batch_size_per_image, model.backbone.out_channels
+                roi.box_predictor(roi.box_head(torch.empty(*proposals, *roi.box_roi_pool.output_size)))
+            else:
+                model.head(maps)
+    return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2
 
 
 def activations_kept(config: MobileNetV3Config, resolution: int) -> tuple[int, int]:

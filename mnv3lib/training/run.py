@@ -148,6 +148,8 @@ class _Run:
         if training.step_of_run:
             place = "is complete" if training.complete else f"goes on after step {training.step_of_run} of the run"
             self._say(f"{self.folder} {place}")
+        if training.loaded is not None:
+            self._say(str(training.loaded))
         log = Log(self.folder, tensorboard=tensorboard, step=training.step_of_run) if self.first else None
         try:
             with signals(self._ask_to_stop):

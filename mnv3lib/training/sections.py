@@ -84,7 +84,8 @@ class Model:
 
     Attributes:
         name: ``"mobilenet_v3_small"`` and so on, or a torchvision detection or segmentation builder by its name.
-        options: e.g. ``width_mult``, ``reduced_tail``, ``dropout``, ``stochastic_depth``.
+        options: e.g. ``width_mult``, ``reduced_tail``, ``dropout``, ``stochastic_depth``; for a torchvision builder its
+            keywords, of which ``weights_backbone`` is a file that torchvision fetches.
         weights: a file, URL or hub id to start from, or None for fresh weights.
         freeze: ``"nothing"``, ``"backbone"`` (train the head only) or ``"norm"`` (batch norm in evaluation mode).
     """

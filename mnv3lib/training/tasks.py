@@ -261,13 +261,13 @@ def _width_height(boxes: Tensor) -> Tensor:
 def _torchvision(task: Task, builders: tuple[str, ...]) -> nn.Module:
     from torchvision import models
 
-    wanted, options = task.recipe.model.name, dict(task.recipe.model.options)
+    wanted = task.recipe.model.name
     if wanted not in builders:
         raise ValueError(
             f"recipe.model.name must be one of {', '.join(map(repr, builders))} for {task.recipe.task}, got {wanted!r}"
         )
-    options.setdefault("num_classes", task.classes)
-    return models.get_model(wanted, weights=None, weights_backbone=None, **options)
+    nothing = {"weights": None, "weights_backbone": None}  # torchvision's own default is to fetch the backbone
+    return models.get_model(wanted, **{**nothing, "num_classes": task.classes, **task.recipe.model.options})
 
 
 TASKS: dict[str, type[Task]] = {

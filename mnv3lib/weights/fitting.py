@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from math import ceil
@@ -22,7 +23,7 @@ __all__ = ["ADAPTABLE", "Fit", "config_in", "fit"]
 #: What of a network may differ from that of the file.
 ADAPTABLE = ("num_classes", "in_channels")
 
-_STEM, _HEAD = "features.0.0.weight", ("classifier.3.weight", "classifier.3.bias")
+_STEM = "features.0.0.weight"
 _COUNTER = ".num_batches_tracked"
 _TRUNK = "features."
 
@@ -52,9 +53,12 @@ def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection
         config: MobileNetV3Config | None = network.config
         layout = layout_of(in_file)
         theirs = names_in_file(network.config, layout, targets)
+        last = layout_of(targets).last
     else:
+        own = layout_of(targets)
         config, layout = None, LAYOUTS[-1]._replace(words="its own kind")
         theirs = {name: name for name in targets}
+        last = own.last if own.mark else ""  # of a network that nothing is known of, none
 
     done = Fit()
     renamed, adapted, missing, conflicts = {}, {}, [], []
@@ -81,9 +85,16 @@ def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection
             done.copies[name] = tensor
             if tensor.dtype != target.dtype:
                 adapted[name] = f"{tensor.dtype} in the file, {target.dtype} here".replace("torch.", "")
-        elif config and "num_classes" in adapt and name in _HEAD and tensor.shape[1:] == target.shape[1:]:
-            done.drawn.append(name)
-            adapted[name] = f"{len(tensor)} classes in the file, {len(target)} here: drawn anew"
+        elif (
+            "num_classes" in adapt
+            and re.fullmatch(rf"({last})\.(weight|bias)", name)
+            and tensor.shape[1:] == target.shape[1:]
+        ):
+            if config:
+                done.drawn.append(name)
+                adapted[name] = f"{len(tensor)} classes in the file, {len(target)} here: drawn anew"
+            else:
+                adapted[name] = f"{len(tensor)} outputs in the file, {len(target)} here: left as it was"
         elif config and "in_channels" in adapt and name == _STEM and _other_channels(tensor, target):
             done.copies[name], adapted[name] = _adapted_stem(tensor, target.shape[1])
         else:

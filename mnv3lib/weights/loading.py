@@ -35,7 +35,7 @@ def load(
     """Copy weights into a network, whatever names the file has for them, or change nothing.
 
     Known are torchvision's names for classification, LR-ASPP, DeepLabV3, SSDLite and Faster R-CNN, timm's, and ours.
-    A network that is not a :class:`mnv3lib.network.MobileNetV3` takes its own names only, and nothing is adapted.
+    A network that is not a :class:`mnv3lib.network.MobileNetV3` takes its own names only.
 
     Args:
         network: to be filled, in place.
@@ -45,7 +45,8 @@ def load(
             head of another task.
         adapt: what may differ. With ``"num_classes"``, the last layer is drawn anew if the file has another number of
             classes; with ``"in_channels"``, the first layer takes 3 channels' weights for another number of channels:
-            their sum for 1, else repeated in turn and scaled by 3 / channels.
+            their sum for 1, else repeated in turn and scaled by 3 / channels. Of torchvision's networks for other tasks
+            the number of classes may differ: their last layers stay as they were.
         strict: False copies what fits and reports the rest.
         sha256, entry: see :func:`mnv3lib.weights.read`.
 

@@ -25,6 +25,7 @@ class Layout(NamedTuple):
         name: short.
         words: what has it.
         mark: pattern of a name's beginning that no other has.
+        last: pattern of the layers, by their names in the network, that have as many outputs as there are classes.
         others: beginnings of names of what is no part of the network, the heads of other tasks.
         settings: pairs of norm_eps and padding that such a network can have been trained with; () for any.
     """
@@ -32,19 +33,22 @@ class Layout(NamedTuple):
     name: str
     words: str
     mark: str
+    last: str
     others: tuple[str, ...] = ()
     settings: tuple[tuple[float, Padding], ...] = ()
 
 
 _SYMMETRIC: Padding = "symmetric"
+_LAST = r"classifier\.3"
 
 #: The first whose mark is found is the one; the last has no mark.
 LAYOUTS = (
-    Layout("timm", "a timm network", r"conv_stem\.", settings=((1e-5, _SYMMETRIC), (1e-3, "same"))),
+    Layout("timm", "a timm network", r"conv_stem\.", _LAST, settings=((1e-5, _SYMMETRIC), (1e-3, "same"))),
     Layout(
         "ssdlite",
         "torchvision's SSDLite",
         r"backbone\.features\.",
+        r"head\.classification_head\.module_list\.\d+\.1",
         others=("backbone.extra.", "head."),
         settings=((1e-3, _SYMMETRIC),),
     ),
@@ -52,6 +56,7 @@ LAYOUTS = (
         "fasterrcnn",
         "torchvision's Faster R-CNN",
         r"backbone\.body\.",
+        r"roi_heads\.box_predictor\.(cls_score|bbox_pred)",
         others=("backbone.fpn.", "rpn.", "roi_heads."),
         settings=((1e-5, _SYMMETRIC),),  # its batch norm is built without the ε of the others
     ),
@@ -59,10 +64,11 @@ LAYOUTS = (
         "segmentation",
         "torchvision's LR-ASPP or DeepLabV3",
         r"backbone\.\d",
+        r"classifier\.(low_classifier|high_classifier|4)|aux_classifier\.4",
         others=("classifier.", "aux_classifier."),
         settings=((1e-3, _SYMMETRIC),),
     ),
-    Layout("torchvision", "torchvision's classification network, and ours", ""),
+    Layout("torchvision", "torchvision's classification network, and ours", "", _LAST),
 )
 
 
