@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from mnv3lib.measured.made import made
 from mnv3lib.training.loop import Training
 from mnv3lib.training.memory import keep_freed_memory, return_freed_memory
 from mnv3lib.training.recipe import Recipe, load, overridden
@@ -119,17 +119,20 @@ def measure(candidates: dict[str, Candidate], rounds: int, say: str) -> dict[str
     return found
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure every network and size, print a table and write the file."""
     commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands.add_argument("--rounds", type=int, default=15)
+    commands.add_argument("--rounds", type=int, default=15, help="two or more (default: 15)")
+    commands.add_argument("--networks", nargs="+", default=["mobilenet_v3_small", "mobilenet_v3_large"])
+    commands.add_argument("--sides", nargs="+", type=int, default=[64, 224], help="of the images (default: 64 224)")
     commands.add_argument("--threads", type=int, default=1)
     commands.add_argument("--out", type=Path, default=Path(__file__).with_name("training_step.json"))
-    options = commands.parse_args()
+    options = commands.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    about = made(Path(__file__).resolve().parent.parent, threads=options.threads)
     lines = []
-    for name in ("mobilenet_v3_small", "mobilenet_v3_large"):
-        for side in (64, 224):
+    for name in options.networks:
+        for side in options.sides:
             assignments = [f"model.name={name}", f"batch_size={BATCH}", "epochs=100000", "averaging.ema_decay=0",
                            f"data.train_size={side}", f"data.eval_size={side}"]  # fmt: skip
             recipe, images = overridden(load("digitscenes"), assignments), Noise(side)
@@ -161,9 +164,8 @@ def main() -> int:
             f"{line['network']:20}{line['side']:5}  {line['against']:36}{line['images_per_second']:9}"
             f"{line['faster_by']:12.2f} ({low:.2f}–{high:.2f})"
         )
-    about = {"torch": torch.__version__, "torchvision": torchvision.__version__, "threads": options.threads,
-             "machine": platform.machine(), "batch": BATCH, "rounds": options.rounds}  # fmt: skip
-    options.out.write_text(json.dumps({**about, "lines": lines}, indent=1) + "\n", encoding="utf-8")
+    about = {**about, "batch": BATCH, "rounds": options.rounds, "lines": lines}
+    options.out.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,42 +26,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RUNS = ROOT / "runs" / "experiments"
 JOINED = ROOT / "mnv3lib" / "measured"
-
-
-def processor() -> str:
-    """What the operating system calls the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """The commit of the code that runs, with a mark if files that a run needs differ from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    unused = (f":!mnv3lib/{part}" for part in ("explore", "measured"))
-    changed = git("status", "--porcelain", "--", "mnv3lib", "experiments/*.py", "experiments/*.yaml", *unused)
-    return git("rev-parse", "HEAD") + (" with changes" if changed else "")
-
-
-def made() -> dict[str, Any]:
-    """What a result was made with: commit, versions, processor, and one thread as all studies have."""
-    import torch
-    import torchvision
-
-    import mnv3lib
-
-    versions = {module.__name__: module.__version__ for module in (mnv3lib, torch, torchvision)}
-    return {
-        "commit": commit(),
-        "versions": {**versions, "python": platform.python_version()},
-        "cpu": processor(),
-        "threads": 1,
-    }
 
 
 def read_study(name: str) -> dict[str, Any]:
@@ -127,13 +90,14 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
     import torch
 
     from mnv3lib import cost
+    from mnv3lib.measured.made import made
     from mnv3lib.training.memory import keep_freed_memory
     from mnv3lib.training.recipe import load, overridden
     from mnv3lib.training.run import train
 
     torch.set_num_threads(1)
     keep_freed_memory()
-    about = made()  # now: the commit may be another one at the end
+    about = made(ROOT, threads=1)  # now: the commit may be another one at the end
     recipe = overridden(load(recipe_name), assignments)
     result = train(recipe, folder)
     found = tested(recipe, result.model)

@@ -22,7 +22,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from run import JOINED, made
+from run import JOINED, ROOT
+
+from mnv3lib.measured.made import made
 
 SOURCE = "shipped:digitscenes_small_050"
 ABOUT = (
@@ -182,7 +184,7 @@ def main() -> int:
     options = commands.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    about = made()
+    about = made(ROOT, threads=1)
     parts = plan()
     with tqdm(total=len(CHOOSING) * len(RATES) + len(parts) * len(SEEDS), unit="run") as bar:
 
