@@ -23,6 +23,9 @@ from mnv3lib.training import recipe as recipes
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.recipe import Recipe
 
+#: What ``python -m mnv3lib.training`` runs.
+COMMAND_LINE = Path(recipes.__file__).with_name("__main__.py")
+
 SIDE = 32
 BASE = Recipe(
     name="tiny",
@@ -114,6 +117,20 @@ def torchrun(
         return subprocess.Popen(command, stdout=file, stderr=file, env=environment(**env))
 
 
+def workers(parent: int) -> list[int]:
+    """Processes that a process started and that still run; torchrun's in the order of their ranks."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == parent and fields[0] != "Z":
+                found.append(int(entry.name))
+    return sorted(found)
+
+
 @dataclass
 class Child:
     """A process that the :class:`Nursery` forked."""
@@ -159,6 +176,17 @@ class Nursery:
         """Start ``python -m mnv3lib.training`` with arguments; what it says goes to a file."""
         log = log or self.folder / "log.txt"
         return Child(self, self.ask("start", arguments=[str(one) for one in arguments], log=str(log), env=env))
+
+    def torchrun(
+        self, processes: int, arguments: Sequence[object], *, restarts: int = 0, log: Path | None = None
+    ) -> Child:
+        """Start the command line under torchrun, whose agent forks its workers, at first and whenever one was lost."""
+        options = (
+            "--standalone", f"--nproc-per-node={processes}", f"--max-restarts={restarts}", "--monitor-interval=0.02",
+            f"--log-dir={self.folder / 'torchrun'}", "--start-method=fork", "--run-path", COMMAND_LINE,
+        )  # fmt: skip
+        words, log = [str(one) for one in (*options, *arguments)], log or self.folder / "log.txt"
+        return Child(self, self.ask("start", arguments=words, log=str(log), env={}, torchrun=True))
 
     def start_together(self, processes: int, arguments: Sequence[object], *, log: Path | None = None) -> list[Child]:
         """Start processes that train together, told who they are as torchrun tells them."""
@@ -231,7 +259,7 @@ def _serve() -> None:
     import random  # noqa: F401 - imported before the fork, like all that follows
 
     import numpy  # noqa: F401
-    import torch.distributed  # noqa: F401
+    import torch.distributed.run
     import torchvision  # noqa: F401
     from matplotlib.figure import Figure  # noqa: F401
     from tqdm import tqdm  # noqa: F401
@@ -244,6 +272,18 @@ def _serve() -> None:
 
     mnv3lib.data.sources.sources("train")
     ended: dict[int, int] = {}
+
+    def torchrun(arguments: list[str]) -> int:
+        """Run torchrun; what it forks gets its signals as a new program gets them, not those that torchrun handles."""
+
+        def reset() -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
+
+        os.register_at_fork(after_in_child=reset)
+        torch.distributed.run.main(arguments)
+        return 0
 
     def reap(pid: int, flags: int) -> bool:
         if pid not in ended:
@@ -265,7 +305,7 @@ def _serve() -> None:
                 os.dup2(handle, 2)
                 code = 70
                 try:
-                    code = main(request["arguments"])
+                    code = (torchrun if request.get("torchrun") else main)(request["arguments"])
                 except SystemExit as end:
                     code = int(end.code or 0)
                 except BaseException:

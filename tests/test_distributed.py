@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from ledger import Deviation, worst_of
-from runs import Child, Nursery, free_port, noise, nursery, position, same_files, tiny, torchrun, until
+from runs import Child, Nursery, free_port, nursery, position, same_files, tiny, torchrun, until, workers
 from torch import nn
 
 from mnv3lib.network import MobileNetV3
@@ -20,7 +21,9 @@ from mnv3lib.training.checkpoint import read
 from mnv3lib.training.distributed import Processes, choose_device, synchronise_batch_norm, together
 from mnv3lib.training.evaluation import measure
 from mnv3lib.training.logs import read_rows
-from mnv3lib.training.loop import Training
+from mnv3lib.training.order import reseed
+from mnv3lib.training.recipe import load
+from mnv3lib.training.tasks import TASKS
 
 #: 50 images in steps of at most 16: four steps of 12 and 13, which neither 2 nor 3 processes share evenly.
 UNEVEN = ("data.options.size=50", "data.options.eval_images=31", "batch_size=16", "epochs=2")
@@ -35,7 +38,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
 
 @pytest.fixture
 def trained(fork: Nursery, tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that trains with so many processes and gives the folder of the run."""
+    """Return a function that trains with so many processes, or goes on, and gives the folder of the run."""
 
     def train(name: str, processes: int, *assignments: str) -> Path:
         (tmp_path / f"{name}.yaml").write_text(tiny(*assignments).to_yaml())
@@ -50,9 +53,18 @@ def trained(fork: Nursery, tmp_path: Path) -> Callable[..., Path]:
 
 def deviation_of(one: Path, other: Path) -> float:
     """Largest difference of a weight between two runs, relative to the largest change that training made to one."""
-    states = [read(folder / "last.pt")["model"] for folder in (one, other)]
-    untrained = Training(tiny(*FIXED), *noise(), classes=10).model.state_dict()
+    states, recipe = [read(folder / "last.pt")["model"] for folder in (one, other)], load(other / "recipe.yaml")
+    reseed(recipe.seed, "weights")
+    untrained = TASKS[recipe.task](recipe, read(other / "best.pt")["classes"]).build_model().state_dict()
     return worst_of(*states) / worst_of(states[1], untrained)
+
+
+def assert_same_measures(one: Path, other: Path, *counted: str) -> None:
+    """The tables of two runs agree: what was counted, and losses but for rounding."""
+    for mine, theirs in zip(*(read_rows(folder / "epochs.csv") for folder in (one, other)), strict=True):
+        assert [mine[name] for name in counted] == [theirs[name] for name in counted]
+        for loss in ("last_loss", "train_loss"):
+            assert mine[loss] == pytest.approx(theirs[loss], rel=1e-6)
 
 
 @pytest.mark.slow
@@ -70,13 +82,9 @@ def test_processes_train_as_one(
         several = trained(f"several-{world}", world, *UNEVEN, *FIXED)
         found = deviation_of(several, one)
         deviation(found)
-        assert found > 0 or world == 1, "not a float was added in another order: were there several processes?"
-        rows = [read_rows(folder / "epochs.csv") for folder in (one, several)]
-        for mine, theirs in zip(*rows, strict=True):
-            # 31 images are measured in shares of 16 and 15, or 11, 10 and 10: each exactly once.
-            assert theirs["last_top1"] == mine["last_top1"]
-            assert theirs["last_loss"] == pytest.approx(mine["last_loss"], rel=1e-6)
-            assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-6)
+        assert found > 0, "not a float was added in another order: were there several processes?"
+        # 31 images are measured in shares of 16 and 15, or 11, 10 and 10: each exactly once.
+        assert_same_measures(several, one, "last_top1", "last_top5")
         record_property("measured", f"{world} processes against one: weights differ by {found:.1e} of what they learnt")
 
 
@@ -110,18 +118,49 @@ def test_two_processes_are_two_accumulated_batches(
     )
 
 
-def workers(parent: int) -> list[int]:
-    """Processes that a process started and that still run."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[1]) == parent and fields[0] != "Z":
-                found.append(int(entry.name))
-    return sorted(found)
+@pytest.mark.slow
+@pytest.mark.proves(
+    "LR-ASPP on DigitScenes by 2 processes, batch statistics fixed: what an epoch of SGD changes in the weights",
+    against="1 process with the whole batches",
+    tolerance=1e-5,
+    unit="relative to the largest",
+)
+def test_two_processes_segment_as_one(trained: Callable[..., Path], deviation: Deviation) -> None:
+    """22 images in three steps of 7 and 8; images that were made smaller leave pixels that count nowhere."""
+    dense = (
+        "task=segmentation", "model.name=lraspp_mobilenet_v3_large", "model.options={}", "model.freeze=norm",
+        "augment.scale_range=[0.5,2]", "augment.flip=0.5", "epochs=1", "batch_size=8", "data.options.size=22",
+        "data.options.eval_images=9",
+    )  # fmt: skip
+    one, two = (trained(f"{processes}", processes, *dense) for processes in (1, 2))
+    found = deviation_of(two, one)
+    deviation(found)
+    assert found > 0
+    assert_same_measures(two, one, "last_miou", "last_pixel_accuracy")
+
+
+@pytest.mark.slow
+@pytest.mark.proves(
+    "2 processes killed (kill -9), then 1 and 3 that go on, batch statistics fixed: what SGD changes in the weights",
+    against="the 2 processes uninterrupted",
+    tolerance=1e-5,
+    unit="relative to the largest",
+)
+def test_fewer_or_more_go_on(trained: Callable[..., Path], fork: Nursery, tmp_path: Path, deviation: Deviation) -> None:
+    whole, out = trained("whole", 2, *UNEVEN, *FIXED), tmp_path / "killed"
+    children = fork.start_together(2, ["--recipe", tmp_path / "whole.yaml", "--out", out, "--save-every", "1"])
+    until((out / "last.pt").exists)
+    for child in children:
+        child.kill()
+    codes = [child.wait() for child in children]
+    assert codes[0] == -signal.SIGKILL  # the other may have missed it before it was killed itself
+    assert [0, 0] < position(out) < [2, 0]
+    for world in (1, 3):
+        shutil.copytree(out, tmp_path / f"resumed-{world}")
+        resumed = trained(f"resumed-{world}", world, *UNEVEN, *FIXED)
+        assert f"{resumed} goes on after step" in (tmp_path / f"resumed-{world}.log").read_text()
+        deviation(deviation_of(resumed, whole))
+        assert_same_measures(resumed, whole, "last_top1", "last_top5")
 
 
 @pytest.mark.slow

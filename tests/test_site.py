@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,10 +23,13 @@ pytestmark = pytest.mark.browser
 
 PAGES = sorted(str(path.relative_to(SITE)) for path in SITE.rglob("*.html") if "_static" not in path.parts)
 CHAPTERS = [name for name in PAGES if name not in ("search.html", "genindex.html")]
+NUMBERED = [name for name in CHAPTERS if re.match(r"\d\d_", name)]
 WIDGETS = [name for name in CHAPTERS if 'data-widget="explorer"' in (SITE / name).read_text(encoding="utf-8")]
+FLIPBOOKS = [name for name in CHAPTERS if 'data-widget="flipbook"' in (SITE / name).read_text(encoding="utf-8")]
 each_page = pytest.mark.parametrize("name", PAGES or ["index.html"])
 each_chapter = pytest.mark.parametrize("name", CHAPTERS or ["index.html"])
 each_widget_page = pytest.mark.parametrize("name", WIDGETS or ["index.html"])
+each_flipbook_page = pytest.mark.parametrize("name", FLIPBOOKS or ["index.html"])
 
 FIRST_PAGE_BYTES = 2_000_000
 VARIANTS = {
@@ -346,9 +350,84 @@ def test_every_stop_of_every_control_is_the_librarys(visit: Open, served: str, d
     assert seen.errors == []
 
 
+# Figures with sliders ------------------------------------------------------------------------------------------------
+
+LOOK = """async (widget, frame) => {
+  await new Promise((done) => requestAnimationFrame(done)); // after the figure's own
+  const right = document.createElement("div");
+  right.innerHTML = frame;
+  const picture = widget.querySelector(".mnv3x-picture");
+  const [drawn, wanted] = [picture, right].map((parent) => parent.querySelector("[role=img]"));
+  return {
+    stops: Array.from(widget.querySelectorAll("input[type=range]"), (slider) => slider.getAttribute("aria-valuetext")),
+    outputs: Array.from(widget.querySelectorAll("output"), (output) => output.textContent),
+    words: drawn.getAttribute("aria-label"),
+    wanted: wanted.getAttribute("aria-label"),
+    same: picture.innerHTML === right.innerHTML,
+    size: Math.min(drawn.clientWidth, drawn.clientHeight),
+    beyond: widget.scrollWidth - widget.clientWidth,
+    page: document.documentElement.scrollWidth,
+  };
+}"""
+
+
+def look(widget: Any, at: list[str], picture: str) -> str:
+    """Assert that a figure at these stops shows this picture, on a page of 360 pixels, and return its words."""
+    now = widget.evaluate(LOOK, picture)
+    assert now["stops"] == now["outputs"] == at
+    assert now["words"] == now["wanted"] != "", at
+    assert now["same"], at
+    assert now["size"] > 100, at
+    assert now["beyond"] <= 0, at
+    assert now["page"] <= 360, at
+    return str(now["words"])
+
+
+def test_every_chapter_has_a_control(site: Path) -> None:
+    assert NUMBERED
+    assert set(NUMBERED) - {*FLIPBOOKS, *WIDGETS} == set()
+
+
+@each_flipbook_page
+def test_every_stop_of_a_slider_shows_its_picture(visit: Open, site: Path, name: str) -> None:
+    """Walk each slider by keyboard from end to end; the next one starts from where that leaves the figure."""
+    seen = visit((site / name).as_uri(), width=360)
+    places = parse(site / name).select('.mnv3-widget[data-widget="flipbook"]')
+    assert places, "no flipbook on this page"
+    for place, widget in zip(places, seen.page.locator('[data-widget="flipbook"][data-live]').all(), strict=True):
+        state = json.loads(str(place["data-state"]))
+        assert all(re.search(r'role="img" aria-label="[^"]+"', frame) for frame in state["frames"])
+        stops = {control["name"]: control["stops"] for control in state["controls"]}
+        # The last control turns fastest.
+        pictures = dict(zip(product(*stops.values()), state["frames"], strict=True))
+        at = [control["stops"][start] for control, start in zip(state["controls"], state["position"], strict=True)]
+        fallback = [drawn["aria-label"] for drawn in place.select("[role=img]")]
+        assert [look(widget, at, pictures[tuple(at)])] == fallback, "without JavaScript it is another picture"
+        for turned, control in enumerate(stops):
+            slider = widget.locator(f'input[data-control="{control}"]')
+            slider.focus()
+            shown, heard = set(), set()
+            for stop in stops[control]:
+                seen.page.keyboard.press("ArrowRight" if shown else "Home")
+                at[turned] = stop
+                heard.add(look(widget, at, pictures[tuple(at)]))
+                shown.add(pictures[tuple(at)])
+            assert slider.input_value() == slider.get_attribute("max")
+            assert len(shown) > 1, f"{control} changes nothing"
+            assert len(heard) > 1, f"{control} changes nothing for those who listen"
+    assert seen.errors == []
+    assert seen.outside == []
+    assert seen.transferred == {}, "nothing is asked of a server"
+
+
 # Recall questions ----------------------------------------------------------------------------------------------------
 
 QUIZZES = [name for name in CHAPTERS if 'id="recall"' in (SITE / name).read_text(encoding="utf-8")]
+
+
+def test_every_chapter_asks_questions(site: Path) -> None:
+    assert NUMBERED
+    assert set(NUMBERED) - set(QUIZZES) == set()
 
 
 @pytest.mark.parametrize("name", QUIZZES or ["index.html"])
