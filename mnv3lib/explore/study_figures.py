@@ -101,9 +101,10 @@ def _draw_curves(frame: Any, curves: Mapping[str, Curve], *, labelled: bool = Tr
         for width, x in zip(widths, work, strict=True):
             values = curve[width][1]
             frame.plot([x] * len(values), values, "o", color=colour, markersize=4)
+            # Curves rise: to the right below and to the left above there is most room.
             edge = min(values) if below else max(values)
-            frame.annotate(f"{width:g}", (x, edge), (0, -4 if below else 4), textcoords="offset points",
-                           ha="center", va="top" if below else "bottom")  # fmt: skip
+            frame.annotate(f"{width:g}", (x, edge), (2, -3) if below else (-2, 3), textcoords="offset points",
+                           ha="left" if below else "right", va="top" if below else "bottom")  # fmt: skip
         shown = zip(widths, work, middles, strict=True)
         words[name] = ", ".join(f"{width:g} with {x:.3g} M {middle:.1f}" for width, x, middle in shown)
     span = [x for curve in curves.values() for x, _ in curve.values()]
