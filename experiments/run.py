@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RUNS = ROOT / "runs" / "experiments"
 JOINED = ROOT / "mnv3lib" / "measured"
+#: Degrees of the axes of hue that colours are reduced to.
+AXES = range(0, 180, 30)
 
 
 def read_study(name: str) -> dict[str, Any]:
@@ -78,11 +82,45 @@ def by_ink(recipe: Any, model: Any) -> dict[str, float]:
     }
 
 
+def along_hue(image: Any, degrees: float) -> Any:
+    """An image whose colours keep their brightness, the mean of their channels, and their part along one axis of hue.
+
+    The axis of 0 degrees goes from cyan through grey to red, that of 60 from blue to yellow, of 120 from magenta to
+    green.
+    """
+    import torch
+    from torchvision.tv_tensors import Image
+
+    turns = torch.tensor([math.cos(math.radians(degrees - third)) for third in (0, 120, 240)])
+    axis = (turns / turns.norm())[:, None, None]
+    values = image.as_subclass(torch.Tensor).float()
+    grey = values.mean(0, keepdim=True)
+    kept = grey + axis * (axis * (values - grey)).sum(0, keepdim=True)
+    return Image(kept.round().clamp(0, 255).to(torch.uint8))
+
+
+def by_axis(recipe: Any, model: Any) -> dict[str, float]:
+    """Top-1 on the test images with colours along one axis of hue only."""
+    from torchvision.transforms import v2
+    from torchvision.tv_tensors import Image
+
+    from mnv3lib.training.evaluation import evaluate, open_dataset
+    from mnv3lib.training.tasks import TASKS
+
+    images, found = open_dataset(recipe, "test"), {}
+    task, plain = TASKS[recipe.task](recipe, images.num_classes), images.transform
+    for degrees in AXES:
+        images.transform = v2.Compose([v2.Lambda(partial(along_hue, degrees=degrees), Image), plain])
+        found[f"axis_{degrees}_top1"] = evaluate(task, model, images)["top1"]
+    return found
+
+
 def tested(recipe: Any, model: Any) -> dict[str, float]:
     """All measures on the test images."""
     from mnv3lib.training.evaluation import measure
 
-    return measure(recipe, model, "test") | {"grey_top1": in_grey(recipe, model)} | by_ink(recipe, model)
+    found = measure(recipe, model, "test") | {"grey_top1": in_grey(recipe, model)}
+    return found | by_ink(recipe, model) | by_axis(recipe, model)
 
 
 def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: str) -> dict[str, Any]:
@@ -135,7 +173,7 @@ def write(found: dict[str, Any], folder: Path) -> None:
 
 
 def measure_again(name: str) -> None:
-    """Test the networks of all finished runs; what their files know already must come out the same."""
+    """Test the networks that are kept of finished runs; what their files know already must come out the same."""
     import torch
     from tqdm import tqdm
 
@@ -145,7 +183,10 @@ def measure_again(name: str) -> None:
     torch.set_num_threads(1)
     study = read_study(name)
     folders = [(RUNS / name / f"{variant}-{seed}", assignments) for variant, seed, assignments in runs_of(study)]
-    there = [(folder, *rest) for folder, *rest in folders if folder.with_name(f"{folder.name}.json").exists()]
+    finished = [(folder, *rest) for folder, *rest in folders if folder.with_name(f"{folder.name}.json").exists()]
+    there = [(folder, *rest) for folder, *rest in finished if (folder / "model.safetensors").exists()]
+    if len(there) < len(finished):
+        print(f"{len(finished) - len(there)} networks are not kept: what is known of them stays as it is")
     for folder, assignments in tqdm(there, unit="run"):
         found = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))
         network = weights.load_network(folder / "model.safetensors")

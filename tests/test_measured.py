@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from scripts import load_script
+from torchvision.tv_tensors import Image
 
 from mnv3lib import cost, measured
 from mnv3lib.data import DigitScenes
@@ -196,6 +197,45 @@ def test_every_ink_is_measured_by_itself() -> None:
     assert not found
 
 
+def test_colours_are_reduced_to_an_axis() -> None:
+    """Axes go through red, yellow and green; opposite colours are at the ends of one."""
+    grey = torch.full((3, 1, 1), 128, dtype=torch.uint8)
+
+    def seen(colour: tuple[int, int, int], degrees: float) -> list[int]:
+        image = Image(grey + torch.tensor(colour, dtype=torch.uint8)[:, None, None])
+        kept = RUN.along_hue(image, degrees)
+        assert isinstance(kept, Image)
+        return [int(value) - 128 for value in kept.flatten()]
+
+    assert seen((60, 60, 60), 30) == [60, 60, 60], "brightness stays"
+    for degrees, colour, lighter in ((0, (60, 0, 0), 20), (60, (60, 60, 0), 40), (120, (0, 60, 0), 20)):
+        assert seen(colour, degrees) == list(colour), "a colour on its own axis stays"
+        assert seen(colour, degrees + 90) == [lighter] * 3, "across it grey is left"
+        opposite = tuple(60 - value for value in colour)
+        assert seen(opposite, degrees) == list(opposite)
+    assert seen((60, 0, 0), 60) == [30, 30, 0], "half of red is on the axis of yellow and blue"
+
+
+def test_every_axis_is_measured() -> None:
+    recipe, seen = overridden(load(TINY["recipe"]), TINY["common"]), []
+
+    class Eye(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return torch.nn.functional.one_hot(torch.full((len(images),), 3), 10).float()
+
+    found = RUN.by_axis(recipe, Eye())
+    assert list(found) == [f"axis_{degrees}_top1" for degrees in (0, 30, 60, 90, 120, 150)]
+    assert len(set(found.values())) == 1, "the digits are the same"
+    std = torch.tensor(recipe.augment.std)[:, None, None]
+    mean = torch.tensor(recipe.augment.mean)[:, None, None]
+    pixels = (255 * (torch.cat(seen) * std + mean)).round()
+    plain = DigitScenes("test", size=20, cache=False, difficulty=recipe.data.options["difficulty"])
+    for place, degrees in enumerate(RUN.AXES):
+        expected = torch.stack([RUN.along_hue(plain[i][0], degrees) for i in range(20)])
+        assert pixels[20 * place : 20 * (place + 1)].equal(expected.as_subclass(torch.Tensor).float())
+
+
 def test_networks_are_measured_again_and_nothing_else_changes(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,7 +247,13 @@ def test_networks_are_measured_again_and_nothing_else_changes(
     assert RUN.main() == 0
     assert "5 runs are missing" in capsys.readouterr().out
     assert json.loads(path.read_text()) == whole
-    assert {"top5", "grey_top1", "red_top1"} <= set(whole["test"])
+    assert {"top5", "grey_top1", "red_top1", "axis_90_top1"} <= set(whole["test"])
+    kept = place / "runs" / "tiny" / "first-4" / "model.safetensors"
+    kept.rename(kept.with_suffix(".away"))
+    RUN.measure_again("tiny")
+    assert "1 networks are not kept: what is known of them stays as it is" in capsys.readouterr().out
+    assert json.loads(path.read_text()) == whole
+    kept.with_suffix(".away").rename(kept)
     wrong = {**whole, "test": {**whole["test"], "top5": 2.0}}
     path.write_text(json.dumps(wrong))
     with pytest.raises(SystemExit, match=r"first-4 is no longer what was measured: top5 differ"):

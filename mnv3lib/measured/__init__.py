@@ -33,8 +33,9 @@ class Run:
         seed: of weights, order and augmentation.
         assignments: what it changes in the recipe, e.g. ``"optimiser.lr=0.004"``, in order.
         test: measures on the test images, e.g. ``{"top1": 0.74, "loss": …}``, of the weights that validation chose;
-            in studies of ``run.py``, ``grey_top1`` is top-1 on the same images without their colours, and ``red_top1``
-            to ``magenta_top1`` on those with that ink.
+            in studies of ``run.py``, ``grey_top1`` is top-1 on the same images without their colours, ``red_top1`` to
+            ``magenta_top1`` on those with that ink, and, of networks that were kept, ``axis_0_top1`` to
+            ``axis_150_top1`` on all images with their colours along that axis of hue only.
         best: which weights these are, ``"last"``, ``"ema"`` or ``"averaged"``, after which epoch, and their measure on
             the validation images.
         parameters: of the network.
