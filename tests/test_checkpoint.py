@@ -312,7 +312,8 @@ def killed_runs(fork: Nursery, folder: Path, processes: int, *, runs: int, kills
                 if number in early:
                     time.sleep(moments.uniform(0, 10 * pace))
                 else:
-                    come_to(out, int(moments.uniform(number, number + 1) / kills * EPOCHS * STEPS))
+                    # Some steps before the end: a signal that a busy machine delays must still find a process at work.
+                    come_to(out, int(moments.uniform(number, number + 1) / kills * (EPOCHS * STEPS - 5)))
                     time.sleep(moments.uniform(0, 2 * pace))
                 with suppress(ProcessLookupError):
                     os.kill(started[ranks[number]], signal.SIGKILL)

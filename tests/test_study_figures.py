@@ -157,3 +157,19 @@ def test_runs_that_need_no_colours_are_on_the_diagonal() -> None:
     for bad in ({}, {"none": []}, {name: [(1.0, 1.0)] for name in "abcd"}):
         with pytest.raises(ValueError, match="groups must be from 1 to 3 with one or more runs each"):
             figures.without_colours(bad)
+
+
+def test_axes_of_hue_come_round() -> None:
+    low = {0: 80.0, 60: 40.0, 120: 10.0}
+    drawing = figures.along_axes({"one axis": [low], "two": [{0: 70.0, 120: 60.0}, {0: 75.0, 120: 90.0}]})
+    (frame,) = drawing.figure.axes
+    assert points(frame) == [
+        [(0, 80), (60, 40), (120, 10), (180, 80)], [(0, 70), (120, 60), (180, 70)], [(0, 75), (120, 90), (180, 75)]
+    ]  # fmt: skip
+    colours = [line.get_color() for line in frame.lines]
+    assert colours[0] != colours[1] == colours[2]
+    assert "one axis: 10 to 10 on the worst axis, 80 to 80 on the best" in drawing.alt
+    assert "two: 60 to 75 on the worst axis, 70 to 90 on the best." in drawing.alt
+    for bad in ({}, {"none": []}, {name: [low] for name in "abc"}):
+        with pytest.raises(ValueError, match="groups must be one or two with a network or more each"):
+            figures.along_axes(bad)

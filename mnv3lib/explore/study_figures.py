@@ -10,7 +10,7 @@ from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 from mnv3lib.measured import Study
 
-__all__ = ["accuracy_over_work", "epoch_curves", "gains", "within_budget", "without_colours"]
+__all__ = ["accuracy_over_work", "along_axes", "epoch_curves", "gains", "within_budget", "without_colours"]
 
 _COLOURS = (COLOURS["orange"], ACCENT, COLOURS["green"], COLOURS["vermilion"], COLOURS["purple"])
 
@@ -196,3 +196,33 @@ def without_colours(groups: Mapping[str, Sequence[tuple[float, float]]]) -> Draw
     frame.set(xlabel="top-1 without colours, %", ylabel="top-1, %", xlim=(0, 100), ylim=(0, 100), aspect="equal")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
     return Drawing(figure, f"Points of accuracy over the accuracy on grey images. {'. '.join(words)}.")
+
+
+@in_style
+def along_axes(groups: Mapping[str, Sequence[Mapping[int, float]]]) -> Drawing:
+    """Accuracy on images whose colours lie on one axis of hue, over the angle of the axis, a line for each network.
+
+    Args:
+        groups: one or two, name to networks, each with accuracies in per cent by degrees from 0 to below 180, where
+            0 is the axis of red and cyan.
+    """
+    if not 1 <= len(groups) <= 2 or not all(groups.values()):
+        raise ValueError(f"groups must be one or two with a network or more each, got {len(groups)}")
+    (figure, frame), words = new_figure(height=3.4), []
+    for (name, networks), colour in zip(groups.items(), _COLOURS, strict=False):
+        for number, network in enumerate(networks):
+            places = sorted(network)
+            heights = [network[place] for place in places]
+            label = name if number == 0 else None
+            # Half a turn is the same axis again.
+            frame.plot(
+                [*places, places[0] + 180], [*heights, heights[0]], ".-", color=colour, linewidth=1.5, label=label
+            )
+        ends = [(min(network.values()), max(network.values())) for network in networks]
+        (worst, least), (most, best) = ((min(side), max(side)) for side in zip(*ends, strict=True))
+        words.append(f"{name}: {worst:.0f} to {least:.0f} on the worst axis, {most:.0f} to {best:.0f} on the best")
+    named = {0: "0°\nred", 60: "60°\nyellow", 120: "120°\ngreen", 180: "180°\ncyan"}
+    frame.set_xticks(list(named), list(named.values()))
+    frame.set(ylabel="top-1, %", ylim=(0, 100))
+    figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
+    return Drawing(figure, f"Lines of accuracy over the angle of the axis that colours lie on. {'; '.join(words)}.")
