@@ -122,7 +122,7 @@ def measure(candidates: dict[str, Candidate], rounds: int, say: str) -> dict[str
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure every network and size, print a table and write the file."""
     commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands.add_argument("--rounds", type=int, default=15, help="two or more (default: 15)")
+    commands.add_argument("--rounds", type=int, default=9, help="two or more (default: 9)")
     commands.add_argument("--networks", nargs="+", default=["mobilenet_v3_small", "mobilenet_v3_large"])
     commands.add_argument("--sides", nargs="+", type=int, default=[64, 224], help="of the images (default: 64 224)")
     commands.add_argument("--threads", type=int, default=1)
