@@ -52,16 +52,23 @@ def runs_of(study: dict[str, Any]) -> Iterator[tuple[str, int, list[str]]]:
             yield variant, seed, [*so_far, f"seed={seed}"]
 
 
-def in_grey(recipe: Any, model: Any) -> float:
-    """Top-1 on the test images in shades of grey: what is left to a network if colours are taken from it."""
+def changed(recipe: Any, model: Any, change: Any) -> float:
+    """Top-1 on the test images, each changed before it is prepared for the network."""
     from torchvision.transforms import v2
 
     from mnv3lib.training.evaluation import evaluate, open_dataset
     from mnv3lib.training.tasks import TASKS
 
     images = open_dataset(recipe, "test")
-    images.transform = v2.Compose([v2.Grayscale(3), images.transform])
+    images.transform = v2.Compose([change, images.transform])
     return evaluate(TASKS[recipe.task](recipe, images.num_classes), model, images)["top1"]
+
+
+def in_grey(recipe: Any, model: Any) -> float:
+    """Top-1 on the test images in shades of grey: what is left to a network if colours are taken from it."""
+    from torchvision.transforms import v2
+
+    return changed(recipe, model, v2.Grayscale(3))
 
 
 def by_ink(recipe: Any, model: Any) -> dict[str, float]:
@@ -104,15 +111,10 @@ def by_axis(recipe: Any, model: Any) -> dict[str, float]:
     from torchvision.transforms import v2
     from torchvision.tv_tensors import Image
 
-    from mnv3lib.training.evaluation import evaluate, open_dataset
-    from mnv3lib.training.tasks import TASKS
-
-    images, found = open_dataset(recipe, "test"), {}
-    task, plain = TASKS[recipe.task](recipe, images.num_classes), images.transform
-    for degrees in AXES:
-        images.transform = v2.Compose([v2.Lambda(partial(along_hue, degrees=degrees), Image), plain])
-        found[f"axis_{degrees}_top1"] = evaluate(task, model, images)["top1"]
-    return found
+    return {
+        f"axis_{degrees}_top1": changed(recipe, model, v2.Lambda(partial(along_hue, degrees=degrees), Image))
+        for degrees in AXES
+    }
 
 
 def tested(recipe: Any, model: Any) -> dict[str, float]:
