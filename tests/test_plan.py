@@ -47,6 +47,7 @@ def test_every_recipe_has_a_plan(name: str) -> None:
     assert max(map(len, str(plan).splitlines())) < 120
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "builder", "side"),
     [

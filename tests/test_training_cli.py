@@ -130,6 +130,7 @@ def test_a_plan_without_a_trial_needs_no_images(capsys: pytest.CaptureFixture[st
     assert "images/s" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in recipes.names() if name != "digitscenes"])
 def test_every_published_recipe_has_a_plan(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody has said where the images are, and nothing is fetched."""

@@ -465,6 +465,7 @@ def test_other_modules_take_their_own_names() -> None:
     assert_same_state(again, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_other_tasks_keep_their_last_layers_if_the_classes_differ(name: str) -> None:
     theirs, ours = TASKS[name](num_classes=21), TASKS[name](num_classes=5)
