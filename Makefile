@@ -5,6 +5,7 @@
 PYTHON ?= python3
 EXECUTE ?=
 LAB ?=
+SETTING ?=
 
 # Recipes run in the Makefile's folder; everything is relative to it, so that its path may contain spaces.
 VENV := .venv
@@ -19,7 +20,7 @@ SHELL := /bin/bash
 say = printf '==> %s\n' $(1)
 took = printf '    done in %d s\n' $$((SECONDS - start))
 
-.PHONY: help book lab test quick ledger notebooks bench clean distclean
+.PHONY: help book lab test quick ledger notebooks portable bench clean distclean
 
 help: ## say what there is
 	@printf 'make <target>\n\n'
@@ -75,6 +76,12 @@ notebooks: $(STAMP) ## run every notebook in place and tidy what it stores
 	@start=$$SECONDS
 	$(call say,'Running every notebook')
 	$(BIN)/python tools/notebooks.py
+	$(call took)
+
+portable: $(STAMP) ## validate every notebook as other processors would run it (SETTING=sse: as one of them)
+	@start=$$SECONDS
+	$(call say,'Validating every notebook with the kernels of $(or $(SETTING),several processors)')
+	$(BIN)/python tools/portable.py $(addprefix --setting ,$(SETTING))
 	$(call took)
 
 bench: $(STAMP) ## measure training speed, paired ratios in one process

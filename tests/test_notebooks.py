@@ -10,11 +10,8 @@ from __future__ import annotations
 import ast
 import html
 import json
-import os
 import re
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -69,6 +66,7 @@ MEASURE = re.compile(
 
 
 tool = load_script(ROOT / "tools" / "notebooks.py")
+validate = load_script(ROOT / "tools" / "validation.py").validate
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -822,21 +820,6 @@ def test_tidying_twice_changes_nothing() -> None:
 
 
 # Running -------------------------------------------------------------------------------------------------------------
-
-
-def validate(path: Path, folder: Path) -> tuple[str, int]:
-    """Run a copy of a notebook under nbval in a folder of its own; return what pytest said and its exit status."""
-    copy = shutil.copy(path, folder)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [
-        sys.executable,
-        *("-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=short", f"--rootdir={folder}"),
-        *("--nbval", "--nbval-current-env", "--nbval-cell-timeout=180"),
-        f"--nbval-sanitize-with={ROOT / 'sanitize.cfg'}",
-        str(copy),
-    ]
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    return run.stdout + run.stderr, run.returncode
 
 
 def slower_than_declared(notebook: NotebookNode, seconds: float) -> list[str]:
