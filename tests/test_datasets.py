@@ -398,9 +398,25 @@ def test_voc_boxes_are_in_pixels_from_the_edge(voc: Path) -> None:
     assert kept["labels"].tolist() == [VOC_CLASSES.index("cat")]
     _, none = Voc(voc, "val", "detection")[0]
     assert len(none["boxes"]) == 0
+    assert set(kept) == {"boxes", "labels", "image_id"}
     (flipped, moved) = Voc(voc, "train", "detection", transform=v2.RandomHorizontalFlip(p=1))[1]
     assert moved["boxes"][0].tolist() == [15, 2, 25, 12]
     assert torch.equal(flipped, image.flip(-1))
+
+
+def test_voc_is_evaluated_with_its_difficult_objects_that_count_neither_way(voc: Path) -> None:
+    lists = voc / "VOCdevkit/VOC2012/ImageSets/Main"
+    (lists / "val.txt").write_text("2007_000002\n2007_000001\n2007_000003\n")
+    found = [target for _, target in Voc(voc, "val", "detection")]
+    assert [target["labels"].tolist() for target in found] == [[8], [12, 15], []]
+    assert [target["iscrowd"].tolist() for target in found] == [[True], [False, False], []]
+    assert [target["area"].tolist() for target in found] == [[7.5 * 7], [100, 600], []]
+    assert found[0]["boxes"].tolist() == [[1.5, 2, 9, 9]]
+    assert (found[2]["iscrowd"].dtype, found[2]["area"].dtype) == (torch.bool, torch.float32)
+    plain = Voc(voc, "val", "detection", difficult=True)[0][1]
+    assert (plain["labels"].tolist(), plain["iscrowd"].tolist()) == ([8], [False])
+    assert set(Voc(voc, "val", "detection", evaluation=False)[1][1]) == {"boxes", "labels", "image_id"}
+    assert Voc(voc, "train", "detection", evaluation=True)[0][1]["iscrowd"].tolist() == [True]
 
 
 @pytest.mark.parametrize(
@@ -528,7 +544,32 @@ def test_coco_boxes(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (empty["image_id"], tuple(empty["labels"].shape)) == (8, (0,))
     assert len(Coco(coco, "train", keep_empty=True)) == 5
     assert len(Coco(coco, "val", keep_empty=False)) == 3
-    assert len(val.coco.getAnnIds(42)) == 4  # for an evaluation, with the crowd
+    assert len(val.coco.getAnnIds(42)) == 4  # with the crowd
+
+
+def test_coco_is_evaluated_with_its_crowds_and_areas(coco: Path) -> None:
+    """A crowd's box is no box to learn, and no box to miss: torchvision trains without, pycocotools matches with it."""
+    _, target = Coco(coco, "val")[4]
+    assert target["boxes"].tolist() == [[10, 10, 45, 45], [30, 5, 55.5, 35], [0, 0, 20, 20], [0, 30, 60, 50]]
+    assert target["labels"].tolist() == [18, 1, 27, 1]
+    assert (target["iscrowd"].dtype, target["iscrowd"].tolist()) == (torch.bool, [False, False, False, True])
+    assert (target["area"].dtype, target["area"].tolist()) == (torch.float32, [35 * 35, 25.5 * 30, 400, 1200])
+    _, other = Coco(coco, "val")[0]
+    assert (other["labels"].tolist(), other["iscrowd"].tolist(), other["area"].tolist()) == ([3], [False], [900])
+    _, empty = Coco(coco, "val")[1]
+    assert {name: tuple(empty[name].shape) for name in ("boxes", "labels", "iscrowd", "area")} == {
+        "boxes": (0, 4), "labels": (0,), "iscrowd": (0,), "area": (0,)
+    }  # fmt: skip
+    for dataset, index, keys in (
+        (Coco(coco, "train"), 2, {"boxes", "labels", "image_id"}),
+        (Coco(coco, "train", evaluation=True), 2, {"boxes", "labels", "image_id", "iscrowd", "area"}),
+        (Coco(coco, "val", evaluation=False), 4, {"boxes", "labels", "image_id"}),
+    ):
+        _, found = dataset[index]
+        assert set(found) == keys
+        assert len(found["labels"]) == 3 + ("iscrowd" in keys)
+    with pytest.raises(TypeError, match="evaluation must be True or False, got 1"):
+        Coco(coco, evaluation=1)
 
 
 def reference_mask(objects: list[dict[str, Any]], height: int, width: int) -> Any:
@@ -663,7 +704,8 @@ def test_a_recipe_opens_each_of_them(
                 assert (target.dtype, tuple(target.shape)) == (torch.uint8, size)
                 assert ((target < train.num_classes) | (target == 255)).all()
             else:
-                assert list(target) == ["boxes", "labels", "image_id"]
+                assert list(target)[:3] == ["boxes", "labels", "image_id"]
+                assert set(target) <= {"boxes", "labels", "image_id", "iscrowd", "area"}
                 assert isinstance(target["boxes"], tv_tensors.BoundingBoxes)
                 assert (target["boxes"].dtype, target["labels"].dtype) == (torch.float32, torch.int64)
                 assert (target["boxes"].format.name, target["boxes"].canvas_size) == ("XYXY", size)

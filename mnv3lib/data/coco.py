@@ -17,7 +17,7 @@ import torch
 from torchvision import datasets as vision
 from torchvision import tv_tensors
 
-from mnv3lib._checks import one_of
+from mnv3lib._checks import boolean, one_of
 from mnv3lib.data.reading import FileImages, broken, needed_folder, read_image
 
 __all__ = ["VOC_CATEGORIES", "VOC_CLASSES", "Coco"]
@@ -39,7 +39,9 @@ class Coco(FileImages):
     """COCO from ``root/<split><year>`` and ``root/annotations/instances_<split><year>.json``.
 
     Detection: labels are COCO's own category numbers, 1 to 90 with gaps (named ``"N/A"``), as torchvision's
-    checkpoints have them. Crowds and boxes without area are left out of the targets, boxes are clipped to the image.
+    checkpoints have them. Boxes are clipped to the image, those without area are left out. Crowds are left out of what
+    is trained on and kept in what is evaluated on, where a detection that lies in one counts neither way: these targets
+    also have ``iscrowd``, bool (N,), and ``area``, float32 (N,), of the object in square pixels.
     Segmentation: the 20 classes that VOC has too; where two objects overlap the pixel is 255, no class.
 
     Args:
@@ -48,6 +50,7 @@ class Coco(FileImages):
         year: that the names end with; "" for none.
         keep_empty: keep images without an object to learn from: no box that is more than a pixel wide and high;
             for masks, objects of VOC's classes on less than 1,000 pixels. None keeps them except in ``train``.
+        evaluation: give detection targets crowds, ``iscrowd`` and ``area``; None does except in ``train``.
         options: as of :class:`~mnv3lib.data.reading.FileImages`.
 
     Attributes:
@@ -66,8 +69,10 @@ class Coco(FileImages):
         *,
         year: str | int = "2017",
         keep_empty: bool | None = None,
+        evaluation: bool | None = None,
         **options: Any,
     ) -> None:
+        self.evaluation = split != "train" if evaluation is None else boolean("evaluation", evaluation)
         self.task = one_of("task", task, ("segmentation", "detection"))
         name = f"{split}{year}"
         layout = f"{root}/{name}/*.jpg and {root}/annotations/instances_{name}.json"
@@ -127,17 +132,23 @@ class Coco(FileImages):
         return image, target
 
     def _boxes(self, objects: list[dict[str, Any]], size: tuple[int, int], item: int) -> dict[str, Any]:
-        single = [entry for entry in objects if not entry.get("iscrowd", 0)]
-        corners = torch.tensor([entry["bbox"] for entry in single], dtype=torch.float32).reshape(-1, 4)
+        wanted = [entry for entry in objects if self.evaluation or not entry.get("iscrowd", 0)]
+        corners = torch.tensor([entry["bbox"] for entry in wanted], dtype=torch.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         corners[:, 0::2].clamp_(min=0, max=size[1])
         corners[:, 1::2].clamp_(min=0, max=size[0])
         here = (corners[:, 2:] > corners[:, :2]).all(1)
-        return {
+        target = {
             "boxes": tv_tensors.BoundingBoxes(corners[here], format="XYXY", canvas_size=size),
-            "labels": torch.tensor([entry["category_id"] for entry in single], dtype=torch.int64)[here],
+            "labels": torch.tensor([entry["category_id"] for entry in wanted], dtype=torch.int64)[here],
             "image_id": self.ids[item],
         }
+        if self.evaluation:
+            target["iscrowd"] = torch.tensor([bool(entry.get("iscrowd", 0)) for entry in wanted], dtype=torch.bool)[
+                here
+            ]
+            target["area"] = torch.tensor([entry["area"] for entry in wanted], dtype=torch.float32)[here]
+        return target
 
     def _mask(self, objects: list[dict[str, Any]], size: tuple[int, int]) -> tv_tensors.Mask:
         mask = np.zeros(size, dtype=np.uint8)

@@ -140,12 +140,17 @@ class Voc(FileImages):
     Masks are uint8 with 255 for VOC's white rims, which belong to no class. VOC counts pixels from 1 and includes the
     last; boxes here go from the left edge of the first pixel to the right edge of the last.
 
+    By VOC's rules an object that is marked as difficult is not asked for, and a detection of it counts neither way. So
+    difficult objects are left out of what is trained on; where detection is evaluated, the targets have them, and also
+    ``iscrowd``, bool (N,), true for them, and ``area``, float32 (N,), of the box in square pixels.
+
     Args:
         split: name of the list of images, e.g. ``"train"``, ``"val"`` or ``"trainval"``.
         task: ``"segmentation"`` or ``"detection"``.
         year: ``"2007"`` to ``"2012"``.
         image_set: another list than ``split``'s.
-        difficult: keep objects marked as difficult, which VOC's own measure leaves out.
+        difficult: treat difficult objects like all others.
+        evaluation: give detection targets ``iscrowd`` and ``area``; None does except in ``train`` and ``trainval``.
         options: as of :class:`~mnv3lib.data.reading.FileImages`.
     """
 
@@ -158,8 +163,12 @@ class Voc(FileImages):
         year: str = "2012",
         image_set: str | None = None,
         difficult: bool = False,
+        evaluation: bool | None = None,
         **options: Any,
     ) -> None:
+        self.evaluation = (
+            split not in ("train", "trainval") if evaluation is None else boolean("evaluation", evaluation)
+        )
         one_of("task", task, ("segmentation", "detection"))
         boolean("difficult", difficult)
         make = vision.VOCSegmentation if task == "segmentation" else vision.VOCDetection
@@ -189,7 +198,8 @@ class Voc(FileImages):
         try:
             tree = vision.VOCDetection.parse_voc_xml(ET_parse(path).getroot())
             objects = tree["annotation"].get("object", [])
-            kept = [entry for entry in objects if self.difficult or int(entry.get("difficult", 0)) == 0]
+            marked = [not self.difficult and int(entry.get("difficult", 0)) != 0 for entry in objects]
+            kept = [entry for entry, out in zip(objects, marked, strict=True) if self.evaluation or not out]
             labels = [self.classes.index(entry["name"]) for entry in kept]
             boxes = [[float(entry["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax")] for entry in kept]
         except Exception as error:  # of the parser, or a part that is not there
@@ -204,6 +214,9 @@ class Voc(FileImages):
             "labels": torch.tensor(labels, dtype=torch.int64),
             "image_id": item,
         }
+        if self.evaluation:
+            target["iscrowd"] = torch.tensor(marked, dtype=torch.bool)
+            target["area"] = (corners[:, 2:] - corners[:, :2]).prod(1)
         return image, target
 
 
