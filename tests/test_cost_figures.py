@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from ledger import Deviation
 
 from mnv3lib import cost
 from mnv3lib.config import MobileNetV3Config, large, small
 from mnv3lib.explore import cost_figures as figures
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def widths(frame: Any) -> list[list[float]]:
@@ -120,40 +127,31 @@ print(sum(event.self_cpu_memory_usage for event in seen.function_events) - 4 * l
 def test_what_hooks_say_is_kept_is_what_the_allocator_did_not_get_back(
     width: float, batch: int, side: int, deviation: Deviation
 ) -> None:
-    """Chapter 09 counts with hooks. Here PyTorch's allocator says what a forward pass has left behind.
+    """Chapter 09 checks its formula with hooks. Here PyTorch's allocator says what a forward pass has left behind.
 
     The image is kept as well but was there before; the logits are left behind but not kept.
     """
     code = MEASURE.format(width=width, batch=batch, side=side)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    deviation(abs(int(run.stdout) - 4 * sum(values(small(width_mult=width), side, batch))))
+    deviation(abs(int(run.stdout) - kept_bytes()(small(width_mult=width), side, batch)))
 
 
-def values(config: MobileNetV3Config, side: int, batch: int) -> tuple[int, int]:
-    """The formula of chapter 09, written the other way round: block by block, from its equation."""
-    stem, *blocks, last, _ = cost.profile(config, side).features
-    each = 3 * side**2 + 2 * stem[0].activations  # the image; batch norm's input and h-swish's
-    fixed = 2 * stem[0].output[0]
-    for row, layers in zip(config.rows, blocks, strict=True):
-        p, q = layers[0].input[1] ** 2, layers[-1].output[1] ** 2
-        c, e, o = row.input_channels, row.expanded_channels, row.out_channels
-        a = 3 if row.activation == "HS" else 2
-        each += p * c + q * (a * e + o)
-        fixed += 2 * (e + o)
-        if row.use_expansion:
-            each += p * a * e
-            fixed += 2 * e
-        if row.use_se:
-            each += q * e + 3 * e + row.squeeze_channels
-    each += last[0].input[0] * last[0].input[1] ** 2 + 2 * last[0].activations
-    each += config.last_conv + 3 * config.last_channel
-    return batch * each, fixed + 2 * config.last_conv
+@functools.cache
+def kept_bytes() -> Callable[..., int]:
+    """The function of that name in chapter 09, from its cells."""
+    notebook = nbformat.read(ROOT / "book" / "09_counting_cost.ipynb", as_version=4)
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    kinds = [line for source in sources for line in source.splitlines() if line.startswith("CONVS = ")]
+    cells = [source for source in sources if "def kept_values(" in source or "def kept_bytes(" in source]
+    names: dict[str, Any] = {"Counter": Counter, "cost": cost}
+    exec("\n".join(kinds + cells), names)
+    return names["kept_bytes"]
 
 
 def test_the_axes_hold_every_stop_of_the_chapters_sliders() -> None:
     for batch, side in product((1, 128), (112, 256)):
         sizes = {
-            "kept": 4 * sum(values(small(), side, batch)),
+            "kept": kept_bytes()(small(), side, batch),
             "peak": batch * cost.profile(small(), side).peak_memory(),
         }
         figures.training_memory(sizes, total=("kept",))

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
 from test_explore import DEFAULT
 
 from mnv3lib.explore import Explorer
@@ -38,8 +39,12 @@ def test_the_script_is_classic_and_asks_for_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a book of three pages: the directive, a notebook's output, and neither."""
-    source = tmp_path_factory.mktemp("book")
+    """A book of three pages: the directive, a notebook's output, and neither."""
+    return build(tmp_path_factory.mktemp("book"))
+
+
+def build(source: Path) -> Path:
+    """Build the three pages as ``sphinx-build`` does, which leaves docutils as it was: a process may do so again."""
     sys.path.insert(0, str(ROOT / "book" / "_ext"))
     (source / "index.md").write_text(
         "# One\n\n```{explorer}\n:variant: small\n:width_mult: 0.5\n:dilated:\n:controls: rounding, width_mult\n```\n\n"
@@ -56,7 +61,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"extensions": ["myst_nb", "widgets"], "nb_execution_mode": "off", "html_theme": "basic"}
     folders = (source, None, source / "_build" / "html", source / "_build" / "trees")
     try:
-        with warnings.catch_warnings():
+        with patch_docutils(), docutils_namespace(), warnings.catch_warnings():
             warnings.simplefilter("ignore", (DeprecationWarning, PendingDeprecationWarning))  # of Sphinx and docutils
             app = Sphinx(*folders, "html", confoverrides=settings, status=None, warningiserror=True)
             app.build()

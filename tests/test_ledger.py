@@ -13,7 +13,8 @@ import ledger
 import pytest
 import torch
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
 CONFTEST = """
 from pathlib import Path
 import ledger
@@ -96,6 +97,18 @@ def test_nothing_is_written_of_a_run_with_a_fault(tmp_path: Path, text: str, wor
     assert status == 1, said
     assert words in said
     assert not (tmp_path / "_data").exists()
+
+
+def test_a_run_can_be_kept_as_junit_xml(tmp_path: Path) -> None:
+    """With the settings of this repository, what a test records is a property of it, and no error."""
+    (tmp_path / "test_x.py").write_text("def test_it(record_property):\n    record_property('measured', '3 images')\n")
+    command = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *command, f"--junitxml={tmp_path / 'run.xml'}", str(tmp_path / "test_x.py")],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert '<property name="measured" value="3 images"' in (tmp_path / "run.xml").read_text(encoding="utf-8")
 
 
 def test_the_worst_difference() -> None:

@@ -158,13 +158,23 @@ def test_what_is_frozen_stays(freeze: str) -> None:
     )
 
 
+def learnt_in(training: Training, number: int) -> Tensor:
+    """What some steps add to all weights, as one vector."""
+    before = [parameter.detach().clone() for parameter in training.model.parameters()]
+    steps(training, number)
+    after = [parameter.detach() for parameter in training.model.parameters()]
+    return torch.cat([(new - old).flatten() for new, old in zip(after, before, strict=True)])
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_mixed_precision_trains_and_resumes(precision: str) -> None:
     recipe = tiny(f"precision.autocast={precision}")
     whole, halves = start(recipe), start(recipe)
-    losses = steps(whole, 4)
-    assert losses == pytest.approx(steps(start(tiny()), 4), rel=0.05)
-    assert losses != steps(start(tiny()), 4)
+    plain = start(tiny())
+    learnt, expected = learnt_in(whole, 4), learnt_in(plain, 4)
+    # bfloat16 keeps 8 bits and float16 11: after 4 steps the weights' way is 8 % or 3 % another one. Without a
+    # gradient, with one still scaled or a step left out it would be off by half or more.
+    assert 0 < (learnt - expected).norm() < 0.25 * expected.norm()
     assert whole.scaler.is_enabled() == (precision == "float16")
     steps(halves, 2)
     again = start(recipe)
@@ -381,18 +391,29 @@ def test_in_another_thread_signals_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_not_a_number_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
-    recipe = tiny("batch_size=10", "optimiser.lr=3e9", "schedule.name=constant", "schedule.warmup_epochs=1",
+    recipe = tiny("batch_size=10", "optimiser.lr=1e7", "schedule.name=constant", "schedule.warmup_epochs=1",
                   "schedule.warmup_factor=0")  # fmt: skip
     with pytest.raises(NotFinite) as caught:
         run(recipe, tmp_path, save_every=1)
     said = str(caught.value)
     kept = read(tmp_path / "last.pt")
     epoch, step = kept["position"]
-    assert f"in epoch {epoch + 1} of 3, step {step + 1} of 5, at a learning rate of" in said or "infinite" in said
+    assert f"the loss is nan in epoch {epoch + 1} of 3, step {step + 1} of 5, at a learning rate of" in said
     assert "last.pt is whole" in said
     assert all(value.isfinite().all() for value in kept["model"].values())
     with pytest.raises(NotFinite, match=r"There is no checkpoint from before"):
         run(tiny("optimiser.lr=1e30", "schedule.name=constant", "batch_size=10"), tmp_path / "other")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_state_that_is_not_finite_is_of_no_use(value: float) -> None:
+    """The loss may be finite still: what is saved is looked at, too."""
+    training = start(tiny())
+    steps(training, 2)
+    with torch.no_grad():
+        training.model.features[3].block[0][1].running_var[1] = value
+    with pytest.raises(NotFinite, match=r"^features\.3\.block\.0\.1\.running_var is infinite or .* after step 2 of"):
+        training.state_dict()
 
 
 def test_a_loss_that_is_not_a_number_names_the_place(tmp_path: Path) -> None:

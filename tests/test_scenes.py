@@ -11,7 +11,6 @@ import pickle
 import resource
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -793,16 +792,3 @@ def test_findings_are_remembered_until_the_question_changes(folder: Path) -> Non
             path.write_text(spoilt)
         before = len(asked)
         assert cache.remembered(folder, "what", {"a": 1}, find) == [before + 1]
-
-
-def test_how_fast_scenes_are_made(record_property: Any) -> None:
-    render.render(EASY, "train", 0, 0)
-    rates = []
-    for round_ in range(5):
-        start = time.process_time()
-        for index in range(100):
-            render.render(EASY, "train", 0, 100 * round_ + index)
-        rates.append(100 / (time.process_time() - start))
-    record_property(
-        "measured", f"DigitScenes at 64×64: {statistics.median(rates):,.0f} images a second of processor time"
-    )
