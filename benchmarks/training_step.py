@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mnv3lib.measured.made import made
+from mnv3lib.provenance import made
+from mnv3lib.recipe import Recipe, load, overridden
+from mnv3lib.tasks import TASKS, Classification
 from mnv3lib.training.loop import Training
 from mnv3lib.training.memory import keep_freed_memory, return_freed_memory
-from mnv3lib.training.recipe import Recipe, load, overridden
-from mnv3lib.training.tasks import TASKS, Classification
 
 BATCH, CLASSES, STEPS = 32, 10, 3
 

@@ -6,8 +6,8 @@
 
 A study is a YAML file beside this one: a recipe, what all runs change in it, the variants by name and the seeds. A run
 that has a file is not run again, and one that was stopped goes on, so that a study can be interrupted at any time. When
-all are there they are joined into ``mnv3lib/measured/STUDY.json``, which the book plots. ``--measure`` tests the kept
-networks of finished runs again, for measures that this script did not take yet when they ran.
+all are there they are joined into ``book/_data/measured/STUDY.json``, which the book plots. ``--measure`` tests the
+kept networks of finished runs again, for measures that this script did not take yet when they ran.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RUNS = ROOT / "runs" / "experiments"
-JOINED = ROOT / "mnv3lib" / "measured"
+JOINED = ROOT / "book" / "_data" / "measured"
 #: Degrees of the axes of hue that colours are reduced to.
 AXES = range(0, 180, 30)
 
@@ -56,8 +56,8 @@ def changed(recipe: Any, model: Any, change: Any) -> float:
     """Top-1 on the test images, each changed before it is prepared for the network."""
     from torchvision.transforms import v2
 
+    from mnv3lib.tasks import TASKS
     from mnv3lib.training.evaluation import evaluate, open_dataset
-    from mnv3lib.training.tasks import TASKS
 
     images = open_dataset(recipe, "test")
     images.transform = v2.Compose([change, images.transform])
@@ -76,8 +76,8 @@ def by_ink(recipe: Any, model: Any) -> dict[str, float]:
     from torch.utils.data import Subset
 
     from mnv3lib.data.render import COLOURS
+    from mnv3lib.tasks import TASKS
     from mnv3lib.training.evaluation import evaluate, open_dataset
-    from mnv3lib.training.tasks import TASKS
 
     images = open_dataset(recipe, "test")
     places: dict[str, list[int]] = {}
@@ -130,9 +130,9 @@ def train_one(recipe_name: str, assignments: list[str], folder: Path, variant: s
     import torch
 
     from mnv3lib import cost
-    from mnv3lib.measured.made import made
+    from mnv3lib.provenance import made
+    from mnv3lib.recipe import load, overridden
     from mnv3lib.training.memory import keep_freed_memory
-    from mnv3lib.training.recipe import load, overridden
     from mnv3lib.training.run import train
 
     torch.set_num_threads(1)
@@ -180,7 +180,7 @@ def measure_again(name: str) -> None:
     from tqdm import tqdm
 
     from mnv3lib import weights
-    from mnv3lib.training.recipe import load, overridden
+    from mnv3lib.recipe import load, overridden
 
     torch.set_num_threads(1)
     study = read_study(name)

@@ -6,7 +6,7 @@ Runs are short, so that all of them share this process. Everyone takes as many s
 measured: who has 50 labels has none to spare for choosing. The learning rates from scratch and of all weights are
 chosen once for each task, by runs from a seed of their own, at 300 images and on validation images. A run whose loss
 becomes infinite counts as never right, in the choice and in the study. The result is
-``mnv3lib/measured/transfer.json``, in the form of the other studies; the runs that chose are in it, too.
+``book/_data/measured/transfer.json``, in the form of the other studies; the runs that chose are in it, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from run import JOINED, ROOT
 
-from mnv3lib.measured.made import made
+from mnv3lib.provenance import made
 
 SOURCE = "shipped:digitscenes_small_050"
 ABOUT = (
@@ -99,8 +99,8 @@ def assignments(task: str, strategy: str, images: int, rate: float, seed: int, l
 @cache
 def images_of(split: str, task: str, size: int, seed: int) -> Any:
     """Transformed images, made once; nothing is random about them without augmentation."""
+    from mnv3lib.recipe import load, overridden
     from mnv3lib.training.evaluation import open_dataset
-    from mnv3lib.training.recipe import load, overridden
 
     changes = [*COMMON, *TASKS[task], f"data.options.size={size}", f"data.options.seed={seed}"]
     if split != "train":
@@ -120,10 +120,10 @@ class Kept(list):  # type: ignore[type-arg]
 def run_one(task: str, strategy: str, images: int, rate: float, seed: int, longer: int = 1) -> dict[str, Any]:
     """Train and measure once; on validation images from the seed that chooses, on test images from all others."""
     from mnv3lib import cost
+    from mnv3lib.recipe import load, overridden
     from mnv3lib.training.errors import NotFinite
     from mnv3lib.training.evaluation import evaluate
     from mnv3lib.training.loop import Training
-    from mnv3lib.training.recipe import load, overridden
 
     changes = assignments(task, strategy, images, rate, seed, longer)
     recipe = overridden(load(RECIPE), changes)
@@ -165,8 +165,8 @@ def run_one(task: str, strategy: str, images: int, rate: float, seed: int, longe
 @cache
 def plain_digits() -> Any:
     """Test images of the old task."""
+    from mnv3lib.recipe import load, overridden
     from mnv3lib.training.evaluation import open_dataset
-    from mnv3lib.training.recipe import load, overridden
 
     data = open_dataset(overridden(load(RECIPE), COMMON), "test")
     return Kept([data[place] for place in range(TESTS)], data.num_classes)

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mnv3lib.training import recipe as recipes
+from mnv3lib import recipe as recipes
+from mnv3lib import training
+from mnv3lib.recipe import Recipe
 from mnv3lib.training.checkpoint import read
-from mnv3lib.training.recipe import Recipe
 
 #: What ``python -m mnv3lib.training`` runs.
-COMMAND_LINE = Path(recipes.__file__).with_name("__main__.py")
+COMMAND_LINE = Path(training.__file__).with_name("__main__.py")
 
 SIDE = 32
 BASE = Recipe(

@@ -15,10 +15,9 @@ from torchvision.models import MobileNet_V3_Large_Weights
 from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
 from torchvision.transforms import v2
 
+from mnv3lib.recipe import Augment, Data, Recipe, Task, load, names
 from mnv3lib.training import augment as room
 from mnv3lib.training.augment import IGNORED, batch_transform, eval_transform, train_transform
-from mnv3lib.training.recipe import Recipe, Task, load, names
-from mnv3lib.training.sections import Augment, Data
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 SAME: dict[str, Any] = {"mean": (0, 0, 0), "std": (1, 1, 1)}

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import mnv3lib
+from mnv3lib.recipe import Averaging
 from mnv3lib.training import averaging as room
 from mnv3lib.training.averaging import ExponentialAverage, average_checkpoints
-from mnv3lib.training.sections import Averaging
 
 
 def network(seed: int = 0, **options: Any) -> nn.Module:

@@ -25,7 +25,7 @@ from mnv3lib.data import BrokenFileError, DigitScenes, open_dataset
 from mnv3lib.data.coco import VOC_CATEGORIES, VOC_CLASSES, Coco
 from mnv3lib.data.datasets import Cifar10, Folder, Voc
 from mnv3lib.data.reading import BrokenFilesWarning, read_image, read_mask
-from mnv3lib.training.recipe import Data
+from mnv3lib.recipe import Data
 
 
 @pytest.fixture(autouse=True)

@@ -17,13 +17,13 @@ from runs import Child, Nursery, free_port, nursery, position, same_files, tiny,
 from torch import nn
 
 from mnv3lib.network import MobileNetV3
+from mnv3lib.recipe import load
+from mnv3lib.tasks import TASKS
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.distributed import Processes, choose_device, synchronise_batch_norm, together
 from mnv3lib.training.evaluation import measure
 from mnv3lib.training.logs import read_rows
 from mnv3lib.training.order import reseed
-from mnv3lib.training.recipe import load
-from mnv3lib.training.tasks import TASKS
 
 #: 50 images in steps of at most 16: four steps of 12 and 13, which neither 2 nor 3 processes share evenly.
 UNEVEN = ("data.options.size=50", "data.options.eval_images=31", "batch_size=16", "epochs=2")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figures.configs import rounding_staircase
 from traitlets import TraitError
 
 from mnv3lib.explore import Flipbook
 from mnv3lib.explore import page as pages
-from mnv3lib.explore.figures import rounding_staircase
 
 
 class Card:

@@ -25,6 +25,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
 
+from mnv3lib.recipe import Recipe, load, names, overridden
+from mnv3lib.tasks import TASKS
 from mnv3lib.training import logs, schedule
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import read
@@ -32,9 +34,7 @@ from mnv3lib.training.distributed import Processes
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
 from mnv3lib.training.loop import Training
 from mnv3lib.training.order import Order, Position, Reproducible, derive, reseed
-from mnv3lib.training.recipe import Recipe, load, names, overridden
 from mnv3lib.training.run import Result, train
-from mnv3lib.training.tasks import TASKS
 
 ALONE = Processes()
 

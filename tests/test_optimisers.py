@@ -16,9 +16,9 @@ from timm.optim.rmsprop_tf import RMSpropTF as Timm
 from torch import Tensor, nn
 
 import mnv3lib
+from mnv3lib.recipe import Optimiser
 from mnv3lib.training import optimisers
 from mnv3lib.training.optimisers import RMSpropTF, build, parameter_groups, set_factor
-from mnv3lib.training.sections import Optimiser
 
 SHAPES = ((7,), (4, 3, 3, 3), (5, 1), ())
 STEPS = 60

@@ -14,12 +14,12 @@ from torchvision import models
 from mnv3lib import config
 from mnv3lib.config import MobileNetV3Config
 from mnv3lib.network import MobileNetV3
+from mnv3lib.recipe import Recipe, load, names, overridden
+from mnv3lib.tasks import TASKS
 from mnv3lib.training import optimisers
 from mnv3lib.training.averaging import ExponentialAverage
 from mnv3lib.training.order import Order
 from mnv3lib.training.plan import Plan, activations_kept, describe, trial
-from mnv3lib.training.recipe import Recipe, load, names, overridden
-from mnv3lib.training.tasks import TASKS
 
 PLAIN = load("digitscenes")
 

@@ -16,9 +16,22 @@ from hypothesis import strategies as st
 from torchvision import models
 
 from mnv3lib import config, facts
-from mnv3lib.training import recipe as recipes
-from mnv3lib.training.recipe import Recipe, load, names, overridden, replace_at
-from mnv3lib.training.sections import NETWORKS, SECTIONS, Augment, Data, Model, Optimiser, Quantisation, Schedule
+from mnv3lib import recipe as recipes
+from mnv3lib.recipe import (
+    NETWORKS,
+    SECTIONS,
+    Augment,
+    Data,
+    Model,
+    Optimiser,
+    Quantisation,
+    Recipe,
+    Schedule,
+    load,
+    names,
+    overridden,
+    replace_at,
+)
 
 PUBLISHED = facts.load()["recipes"]
 PLAIN = Recipe(name="plain")

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from ledger import Deviation
 from torch.optim import lr_scheduler as theirs
 
+from mnv3lib.recipe import Schedule, curve, factor, load, names
 from mnv3lib.training import schedule as module
-from mnv3lib.training.recipe import load, names
-from mnv3lib.training.schedule import curve, factor
-from mnv3lib.training.sections import Schedule
 
 EPOCHS, STEPS = 30, 7
 

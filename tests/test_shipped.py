@@ -12,9 +12,9 @@ import torch
 
 from mnv3lib import weights
 from mnv3lib.cost import profile
+from mnv3lib.recipe import overridden
 from mnv3lib.training.__main__ import chosen_recipe, parser
 from mnv3lib.training.evaluation import measure
-from mnv3lib.training.recipe import overridden
 
 FOLDER = Path(weights.__file__).with_name("shipped")
 

@@ -14,11 +14,11 @@ import yaml
 from runs import Nursery, environment, noise, nursery, tiny, until
 
 import mnv3lib.training
+from mnv3lib import recipe as recipes
 from mnv3lib import weights
 from mnv3lib.config import large
 from mnv3lib.cost import profile
 from mnv3lib.training import evaluation
-from mnv3lib.training import recipe as recipes
 from mnv3lib.training.__main__ import chosen_recipe, default_folder, main, parser
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.evaluation import measure

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.domains.math import MathDomain
+
+# The page of the library documents a part of book/figures/ too.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # tex-chtml with the fonts that a page uses is about 1.3 MB, tex-svg 2.1 MB; MathML input is not needed.
 MATHJAX_BUNDLE = "tex-chtml.js"

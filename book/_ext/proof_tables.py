@@ -26,7 +26,7 @@ UNITS = {"absolute": "", "count": "", "relative to the spread": " of the spread"
 #: What the files of the tests are about, in the order of the book.
 SUBJECTS = {
     "The network": ("parity", "properties", "network"),
-    "Its cost": ("cost", "cost_figures", "published", "plan"),
+    "Its cost": ("cost", "figures_counting_cost", "published", "plan"),
     "Data": ("scenes", "datasets", "augment"),
     "Training": ("loop", "optimisers", "schedule", "averaging"),
     "Several processes, and runs that were killed": ("distributed", "checkpoint"),

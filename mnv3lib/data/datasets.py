@@ -25,7 +25,7 @@ from mnv3lib.data.reading import BrokenFileError, FileImages, broken, needed_fol
 from mnv3lib.data.scenes import DigitScenes, SceneOptions
 
 if TYPE_CHECKING:
-    from mnv3lib.training.recipe import Data
+    from mnv3lib.recipe import Data
 
 __all__ = ["BrokenFileError", "Cifar10", "Folder", "Voc", "open_dataset"]
 

@@ -1,4 +1,4 @@
-"""Seeing a configuration: the explorer, the network map and the figures. All numbers come from :mod:`mnv3lib.cost`."""
+"""Seeing a configuration: the explorer, the flipbook and the network map. All numbers come from :mod:`mnv3lib.cost`."""
 
 from __future__ import annotations
 

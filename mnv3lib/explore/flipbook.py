@@ -28,9 +28,12 @@ class Drawn(Protocol):
 class Flipbook(StaticWidget):
     """Sliders over pictures: ``draw`` is called once for each combination of stops.
 
-    >>> from mnv3lib.explore.figures import rounding_staircase
-    >>> Flipbook(rounding_staircase, highest=(16, 32, 64), start={"highest": 32})
-    Flipbook(highest=32 of 16, 32, 64)
+    >>> from mnv3lib.config import small
+    >>> from mnv3lib.explore.netmap import NetworkMap
+    >>> def draw(width):
+    ...     return NetworkMap(small(width_mult=width), name="Small")
+    >>> Flipbook(draw, width=(0.5, 1.0), start={"width": 1.0})
+    Flipbook(width=1.0 of 0.5, 1.0)
 
     Args:
         draw: takes the stops as keywords and returns a :class:`mnv3lib.explore.drawing.Drawing` (or anything with

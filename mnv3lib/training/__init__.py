@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnv3lib.recipe import Recipe, load
     from mnv3lib.training.evaluation import measure
     from mnv3lib.training.loop import Training
-    from mnv3lib.training.recipe import Recipe, load
     from mnv3lib.training.run import Result, train
 
 __all__ = ["Recipe", "Result", "Training", "load", "measure", "train"]

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnv3lib.training import recipe as recipes
+from mnv3lib import recipe as recipes
 
 if TYPE_CHECKING:
-    from mnv3lib.training.recipe import Recipe
+    from mnv3lib.recipe import Recipe
 
 __all__ = ["main"]
 
@@ -60,7 +60,7 @@ def chosen_recipe(options: argparse.Namespace) -> Recipe:
     """The recipe with what the command line changes.
 
     Raises:
-        TypeError, ValueError, OSError: as in :func:`mnv3lib.training.recipe.load` and ``overridden``.
+        TypeError, ValueError, OSError: as in :func:`mnv3lib.recipe.load` and ``overridden``.
     """
     short = {
         "model.name": options.model,

@@ -16,8 +16,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy, InterpolationMode, RandAugment, TrivialAugmentWide
 
 from mnv3lib._checks import positive_int
-from mnv3lib.training.recipe import Task
-from mnv3lib.training.sections import Augment, Data
+from mnv3lib.recipe import Augment, Data, Task
 
 __all__ = ["IGNORED", "batch_transform", "eval_transform", "train_transform"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnv3lib.training.sections import Averaging
+from mnv3lib.recipe import Averaging
 
 __all__ = ["ExponentialAverage", "average_checkpoints"]
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from mnv3lib.recipe import Recipe
+from mnv3lib.tasks import TASKS, Task
 from mnv3lib.training import augment
 from mnv3lib.training.distributed import Processes, choose_device
-from mnv3lib.training.recipe import Recipe
-from mnv3lib.training.tasks import TASKS, Task
 
 __all__ = ["autocast", "evaluate", "measure", "open_dataset", "start_worker"]
 

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mnv3lib.recipe import Recipe, factor
+from mnv3lib.tasks import TASKS
 from mnv3lib.training import augment, optimisers
 from mnv3lib.training.averaging import ExponentialAverage
 from mnv3lib.training.checkpoint import load_exactly
@@ -25,9 +27,6 @@ from mnv3lib.training.distributed import Processes, synchronise_batch_norm
 from mnv3lib.training.errors import CheckpointError, NotFinite
 from mnv3lib.training.evaluation import autocast, evaluate, start_worker
 from mnv3lib.training.order import Order, Position, Reproducible, reseed
-from mnv3lib.training.recipe import Recipe
-from mnv3lib.training.schedule import factor
-from mnv3lib.training.tasks import TASKS
 
 if TYPE_CHECKING:
     from mnv3lib.weights import Report

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 
 from mnv3lib._checks import fraction, non_negative_real
-from mnv3lib.training.sections import Optimiser
+from mnv3lib.recipe import Optimiser
 
 __all__ = ["RMSpropTF", "build", "parameter_groups", "set_factor"]
 

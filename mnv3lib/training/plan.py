@@ -8,9 +8,7 @@ from typing import Any
 from mnv3lib._checks import positive_int, positive_real
 from mnv3lib.config import MobileNetV3Config
 from mnv3lib.cost import profile
-from mnv3lib.training.recipe import NETWORKS, Recipe
-from mnv3lib.training.schedule import factor
-from mnv3lib.training.sections import Data
+from mnv3lib.recipe import NETWORKS, Data, Recipe, factor
 
 __all__ = ["Plan", "activations_kept", "describe", "trial"]
 
@@ -201,7 +199,7 @@ def _counted(recipe: Recipe, num_classes: int) -> tuple[int, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mnv3lib.training.tasks import TASKS
+    from mnv3lib.tasks import TASKS
 
     with torch.device("meta"):
         model: Any = TASKS[recipe.task](trial(recipe), num_classes).build_model().eval()

@@ -26,6 +26,7 @@ from torch import nn
 import mnv3lib
 from mnv3lib import weights
 from mnv3lib.network import MobileNetV3
+from mnv3lib.recipe import Recipe
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import Checkpoints, differences, load_exactly, read, write, write_bytes
 from mnv3lib.training.distributed import choose_device, together
@@ -34,7 +35,6 @@ from mnv3lib.training.evaluation import open_dataset
 from mnv3lib.training.guard import holds_a_run, locked, put_aside, signals
 from mnv3lib.training.logs import Log, save_figure, write_rows
 from mnv3lib.training.loop import Training
-from mnv3lib.training.recipe import Recipe
 
 __all__ = ["Result", "train"]
 

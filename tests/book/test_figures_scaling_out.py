@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
+from figures import scaling_out as figures
 from matplotlib.patches import Rectangle
 
 from mnv3lib import facts
-from mnv3lib.explore import scaling_figures as figures
 from mnv3lib.explore.palette import ACCENT, COLOURS
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-from mnv3lib.explore import study_figures as figures
-from mnv3lib.measured import Run, Study
+from figures import studies as figures
+from figures.measured import Run, Study
 
 
 def run(variant: str, seed: int, epochs: tuple[float, ...]) -> Run:

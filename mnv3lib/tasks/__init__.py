@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mnv3lib.network import MobileNetV3
+from mnv3lib.recipe import Recipe
 from mnv3lib.training.augment import IGNORED
 from mnv3lib.training.distributed import Processes
-from mnv3lib.training.recipe import Recipe
 
 __all__ = ["TASKS", "Classification", "Detection", "Metric", "Segmentation", "Task"]
 

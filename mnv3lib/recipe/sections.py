@@ -1,4 +1,4 @@
-"""The parts of a recipe: frozen dataclasses that check themselves. :mod:`mnv3lib.training.recipe` joins them.
+"""The parts of a recipe: frozen dataclasses that check themselves. :mod:`mnv3lib.recipe.recipe` joins them.
 
 Errors name a field by its path from the recipe, e.g. ``recipe.optimiser.lr``, also where a part is made on its own.
 """
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mnv3lib._checks import boolean, fraction, non_negative_int, non_negative_real, positive_int, positive_real
 from mnv3lib.config import MobileNetV3Config, Options, large, large_minimalistic, small, small_minimalistic
-from mnv3lib.training._fields import (
+from mnv3lib.recipe._fields import (
     among,
     below_one,
     check_fields,

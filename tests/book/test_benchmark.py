@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from scripts import load_script
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 SCRIPT = load_script(BENCHMARKS / "training_step.py")
 CANDIDATES = {"this loop", "this loop, memory not kept", "this loop, torchvision's network",
               "plain loop, torchvision's network"}  # fmt: skip

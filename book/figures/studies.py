@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
+from figures.measured import Study
+
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
-from mnv3lib.measured import Study
 
 __all__ = ["accuracy_over_work", "along_axes", "epoch_curves", "gains", "within_budget", "without_colours"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from figures import transfer_learning as figures
 
-from mnv3lib.explore import transfer_figures as figures
 from mnv3lib.explore.palette import REFERENCE
 
 TRAINED = [0.1, 0.2, 0.55, 0.7, 0.65]

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from figures.data import contact_sheet, panels, split_scores
 from matplotlib.patches import Rectangle
 
 from mnv3lib.data import DigitScenes
-from mnv3lib.explore.scene_figures import contact_sheet, panels, split_scores
 
 
 def scenes(**options: Any) -> DigitScenes:

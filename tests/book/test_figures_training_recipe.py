@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from figures import training_recipe as figures
 
-from mnv3lib.explore import recipe_figures as figures
 from mnv3lib.explore.drawing import PAPER
 from mnv3lib.explore.palette import REFERENCE
+from mnv3lib.recipe import Schedule, factor, load
 from mnv3lib.training.optimisers import RMSpropTF
-from mnv3lib.training.recipe import load
-from mnv3lib.training.schedule import factor
-from mnv3lib.training.sections import Schedule
 
 COSINE = Schedule(name="cosine", warmup_epochs=2, warmup_factor=0.1)
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from figures import activations as figures
 from torch.nn import functional
-
-from mnv3lib.explore import activation_figures as figures
 
 
 def axes_of(drawing: Any) -> Any:

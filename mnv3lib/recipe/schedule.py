@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import cos, floor, pi
 
 from mnv3lib._checks import non_negative_real, positive_int
-from mnv3lib.training.sections import Schedule
+from mnv3lib.recipe.sections import Schedule
 
 __all__ = ["curve", "factor"]
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
+from figures import measured
 from scripts import load_script
 
-from mnv3lib import cost, measured
-from mnv3lib.training.recipe import load, overridden
-
-ROOT = Path(__file__).resolve().parent.parent
-
+from mnv3lib import cost
+from mnv3lib.recipe import load, overridden
 
 TRANSFER = load_script(ROOT / "experiments" / "transfer.py")
-PATH = Path(measured.__file__).with_name("transfer.json")
+PATH = ROOT / "book" / "_data" / "measured" / "transfer.json"
 
 
 def chosen() -> dict[tuple[str, str], float]:

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from conftest import ROOT
+from figures import measured
 from scripts import load_script
 from torchvision.tv_tensors import Image
 
-from mnv3lib import cost, measured
+from mnv3lib import cost
 from mnv3lib.data import DigitScenes
 from mnv3lib.data.render import COLOURS
-from mnv3lib.training.recipe import load, overridden
+from mnv3lib.recipe import load, overridden
 
-ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"
 
 

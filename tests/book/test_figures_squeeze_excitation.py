@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from figures import squeeze_excitation as figures
 
 from mnv3lib import cost
 from mnv3lib.blocks import SqueezeExcitation
 from mnv3lib.config import MobileNetV3Config, large, small
-from mnv3lib.explore import gate_figures as figures
 
 
 def size(channels: int, squeeze: int) -> int:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from mnv3lib.explore.exercises import check
+from figures.exercises import check
 
 
 @pytest.mark.parametrize(

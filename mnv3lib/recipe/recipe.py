@@ -1,9 +1,9 @@
 """A training recipe as data: everything that decides how the weights come about, and nothing else.
 
 A recipe is a tree of frozen dataclasses that is written to YAML and read back unchanged. What it describes is built
-elsewhere: :mod:`~mnv3lib.training.optimisers`, :mod:`~mnv3lib.training.schedule`,
+elsewhere: :mod:`~mnv3lib.training.optimisers`, :mod:`~mnv3lib.recipe.schedule`,
 :mod:`~mnv3lib.training.averaging`, :mod:`~mnv3lib.training.augment`. Recipes that ship with the library are in the
-folder ``recipes``, by name.
+folder ``published``, by name.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnv3lib._checks import boolean, non_negative_int, positive_int, positive_real
-from mnv3lib.training._fields import Check, among, below_one, check_fields, optional, string, unknown, word
-from mnv3lib.training._tree import build, plain, read_yaml, write_yaml
-from mnv3lib.training.sections import (
+from mnv3lib.recipe._fields import Check, among, below_one, check_fields, optional, string, unknown, word
+from mnv3lib.recipe._tree import build, plain, read_yaml, write_yaml
+from mnv3lib.recipe.sections import (
     NETWORKS,
     SECTIONS,
     Augment,
@@ -161,7 +161,7 @@ def _section(kind: type, path: str, value: Any) -> Any:
 
 def names() -> tuple[str, ...]:
     """Names of the recipes that come with the library."""
-    folder = files("mnv3lib.training").joinpath("recipes")
+    folder = files("mnv3lib.recipe").joinpath("published")
     return tuple(sorted(entry.name[: -len(".yaml")] for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
@@ -176,7 +176,7 @@ def load(name_or_path: str | Path) -> Recipe:
     if path.suffix not in (".yaml", ".yml"):
         if name_or_path not in names():
             raise unknown("the library", str(name_or_path), names())
-        text = files("mnv3lib.training").joinpath("recipes", f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        text = files("mnv3lib.recipe").joinpath("published", f"{name_or_path}.yaml").read_text(encoding="utf-8")
         return Recipe.from_yaml(text)
     data = read_yaml(path.read_text(encoding="utf-8"), str(path))
     try:

@@ -10,9 +10,7 @@ import numpy as np
 from mnv3lib._checks import positive_int
 from mnv3lib.explore.drawing import ON_PAPER, Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
-from mnv3lib.training.recipe import Recipe
-from mnv3lib.training.schedule import factor
-from mnv3lib.training.sections import Schedule
+from mnv3lib.recipe import Recipe, Schedule, factor
 
 __all__ = ["half_life", "learning_rates", "moving_average", "rmsprop_steps", "schedule_curve"]
 

@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from figures import configs, network, width_and_resolution
 
 from mnv3lib import cost
 from mnv3lib.config import LARGE, MobileNetV3Config, large, make_divisible, small
-from mnv3lib.explore import figures
 from mnv3lib.explore.drawing import Drawing
 from mnv3lib.explore.netmap import NetworkMap
 from mnv3lib.explore.palette import ACCENT, KINDS
@@ -68,18 +68,18 @@ def test_the_map_refuses_what_the_network_has_not(highlight: tuple[int, ...]) ->
 
 
 def test_a_drawing_follows_the_theme_and_is_the_same_each_time() -> None:
-    html = figures.rounding_staircase()._repr_html_()
-    assert html == figures.rounding_staircase()._repr_html_()
+    html = configs.rounding_staircase()._repr_html_()
+    assert html == configs.rounding_staircase()._repr_html_()
     assert "currentColor" in html
     assert "DejaVu" not in html
     assert not re.search(r"#010203|<metadata|Date", html)
     opening = html[: html.index(">")]
     assert 'role="img"' in opening
-    assert f'aria-label="{figures.rounding_staircase().alt}"' in opening
+    assert f'aria-label="{configs.rounding_staircase().alt}"' in opening
 
 
 def test_the_staircase_is_make_divisible() -> None:
-    drawn = figures.rounding_staircase(40)
+    drawn = configs.rounding_staircase(40)
     stairs = drawn.figure.axes[0].lines[1]
     assert list(stairs.get_ydata()) == [make_divisible(channels) for channels in range(1, 41)]
     assert "1 to 40 channels" in drawn.alt
@@ -92,7 +92,7 @@ def heights(drawn: Drawing, panel: int = 0, series: int = 0) -> list[float]:
 
 def test_bars_of_multiply_adds_are_the_cost_models() -> None:
     thin, full = cost.profile(small(width_mult=0.5)), cost.profile(small())
-    drawn = figures.macs_by_feature({"thin": thin.macs_by_feature, "full": full.macs_by_feature}, ceiling=9)
+    drawn = configs.macs_by_feature({"thin": thin.macs_by_feature, "full": full.macs_by_feature}, ceiling=9)
     for series, report in enumerate((thin, full)):
         assert heights(drawn, 0, series) == pytest.approx([macs / 1e6 for macs in report.macs_by_feature])
         assert f"{report.macs / 1e6:.1f} in all" in drawn.alt
@@ -102,14 +102,14 @@ def test_bars_of_multiply_adds_are_the_cost_models() -> None:
 
 def test_a_shorter_network_keeps_its_ends_at_the_right() -> None:
     short = cost.profile(MobileNetV3Config(LARGE[:3], last_conv=96, last_channel=64)).macs_by_feature
-    drawn = figures.macs_by_feature({"short": short, "full": cost.profile(small()).macs_by_feature})
+    drawn = configs.macs_by_feature({"short": short, "full": cost.profile(small()).macs_by_feature})
     places = [round(bar.get_x() + bar.get_width() / 2) for bar in drawn.figure.axes[0].containers[0]]
     assert places == [0, 1, 2, 3, 12, 13]
 
 
 def test_parameters_and_work_have_their_panels() -> None:
     report = cost.profile(large())
-    drawn = figures.parameters_and_macs(report)
+    drawn = configs.parameters_and_macs(report)
     assert heights(drawn, 0) == pytest.approx([n / 1e6 for n in report.parameters_by_feature])
     assert heights(drawn, 1) == pytest.approx([n / 1e6 for n in report.macs_by_feature])
     assert "most parameters, 46% of them, are in the classifier" in drawn.alt
@@ -117,7 +117,9 @@ def test_parameters_and_work_have_their_panels() -> None:
 
 
 def test_lines_are_what_was_given() -> None:
-    drawn = figures.power_law([0.5, 1, 2], {"cost": [0.3, 1, 3.5]}, xlabel="width", exponents={"square": 2})
+    drawn = width_and_resolution.power_law(
+        [0.5, 1, 2], {"cost": [0.3, 1, 3.5]}, xlabel="width", exponents={"square": 2}
+    )
     curve, square = drawn.figure.axes[0].lines
     assert list(curve.get_ydata()) == [0.3, 1, 3.5]
     assert list(square.get_ydata()) == [0.25, 1, 4]
@@ -125,14 +127,14 @@ def test_lines_are_what_was_given() -> None:
 
 
 def test_points_of_accuracy_are_sorted_by_work() -> None:
-    drawn = figures.accuracy_against_macs({"Large, width": [(217, 75.2), (40, 64.2)]})
+    drawn = width_and_resolution.accuracy_against_macs({"Large, width": [(217, 75.2), (40, 64.2)]})
     assert [list(data) for data in drawn.figure.axes[0].lines[0].get_data()] == [[40, 217], [64.2, 75.2]]
     assert "Large, width rises from 64.2 % at 40.0 M to 75.2 % at 217.0 M" in drawn.alt
 
 
 def test_maps_are_channel_means() -> None:
     maps = [torch.arange(24.0).reshape(2, 3, 4) - 12, torch.ones(5, 2, 2)]
-    drawn = figures.stage_maps(torch.rand(3, 6, 8), maps)
+    drawn = network.stage_maps(torch.rand(3, 6, 8), maps)
     shown = [frame.images[0].get_array() for frame in drawn.figure.axes[1:3]]
     assert shown[0].tolist() == maps[0].abs().mean(0).tolist()
     assert shown[1].tolist() == [[1, 1], [1, 1]]

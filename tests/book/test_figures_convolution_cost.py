@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from torch import nn
-
-from mnv3lib import cost
-from mnv3lib.config import large, small
-from mnv3lib.explore.convolution_figures import (
+from figures.convolution_cost import (
     connections,
     grouped_and_separable,
     intensities,
     savings,
     shares,
 )
+from torch import nn
+
+from mnv3lib import cost
+from mnv3lib.config import large, small
 
 UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from figures import tail_and_dilation as figures
 from matplotlib.patches import Rectangle
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,7 +17,6 @@ from torchvision.models import mobilenet_v2
 
 from mnv3lib import cost, facts
 from mnv3lib.config import large
-from mnv3lib.explore import receptive_figures as figures
 from mnv3lib.explore.drawing import Drawing
 
 PHOTO = torch.rand(427, 640, generator=torch.Generator().manual_seed(0))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from figures import inverted_residual as figures
 
-from mnv3lib.explore import embedding_figures as figures
 from mnv3lib.explore.drawing import Drawing
 from mnv3lib.explore.palette import ACCENT, REFERENCE
 

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import ROOT
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 from test_explore import DEFAULT
 
 from mnv3lib.explore import Explorer
 from mnv3lib.explore import page as pages
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(

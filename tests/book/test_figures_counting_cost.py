@@ -14,11 +14,11 @@ from typing import Any
 
 import nbformat
 import pytest
+from figures import counting_cost as figures
 from ledger import Deviation
 
 from mnv3lib import cost
 from mnv3lib.config import MobileNetV3Config, large, small
-from mnv3lib.explore import cost_figures as figures
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,10 +18,10 @@ from mnv3lib._checks import one_of
 
 __all__ = ["NAMES", "Run", "Study", "load"]
 
-_HERE = Path(__file__).resolve().parent
+_FOLDER = Path(__file__).resolve().parents[1] / "_data" / "measured"
 
 #: The studies by name.
-NAMES = tuple(sorted(path.stem for path in _HERE.glob("*.json")))
+NAMES = tuple(sorted(path.stem for path in _FOLDER.glob("*.json")))
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def load(name: str) -> Study:
         ValueError: for a name that is not in ``NAMES``.
     """
     one_of("name", name, NAMES)
-    data = json.loads((_HERE / f"{name}.json").read_text(encoding="utf-8"))
+    data = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     runs = tuple(
         Run(
             variant=run["variant"],
