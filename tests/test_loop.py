@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
 
-from mnv3lib.recipe import Recipe, load, names, overridden
+from mnv3lib.recipe import Recipe, load, names, overridden, schedule
 from mnv3lib.tasks import TASKS
-from mnv3lib.training import logs, schedule
+from mnv3lib.training import logs
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.distributed import Processes

@@ -19,7 +19,6 @@ from mnv3lib import config, facts
 from mnv3lib import recipe as recipes
 from mnv3lib.recipe import (
     NETWORKS,
-    SECTIONS,
     Augment,
     Data,
     Model,
@@ -32,6 +31,7 @@ from mnv3lib.recipe import (
     overridden,
     replace_at,
 )
+from mnv3lib.recipe.sections import SECTIONS
 
 PUBLISHED = facts.load()["recipes"]
 PLAIN = Recipe(name="plain")
@@ -333,7 +333,7 @@ def test_what_is_exported_is_there() -> None:
 
 def test_recipes_schedules_and_plans_need_no_torch() -> None:
     code = (
-        "import sys; from mnv3lib.training import plan, recipe, schedule; plan.describe(recipe.load('paper')); "
-        "print({'torch', 'torchvision', 'numpy'} & set(sys.modules))"
+        "import sys; from mnv3lib import recipe; from mnv3lib.training import plan\n"
+        "plan.describe(recipe.load('paper')); print({'torch', 'torchvision', 'numpy'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -13,7 +13,7 @@ from ledger import Deviation
 from torch.optim import lr_scheduler as theirs
 
 from mnv3lib.recipe import Schedule, curve, factor, load, names
-from mnv3lib.training import schedule as module
+from mnv3lib.recipe import schedule as module
 
 EPOCHS, STEPS = 30, 7
 

@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "Result", "Training", "load", "measure", "train"]
 
-_ROOMS = {
-    "Recipe": "recipe",
-    "Result": "run",
-    "Training": "loop",
-    "load": "recipe",
-    "measure": "evaluation",
-    "train": "run",
+#: Where each name is; it is imported when it is first used.
+_LAZY = {
+    "Recipe": "mnv3lib.recipe",
+    "Result": "mnv3lib.training.run",
+    "Training": "mnv3lib.training.loop",
+    "load": "mnv3lib.recipe",
+    "measure": "mnv3lib.training.evaluation",
+    "train": "mnv3lib.training.run",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

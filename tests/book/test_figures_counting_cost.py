@@ -9,18 +9,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from conftest import ROOT
 from figures import counting_cost as figures
 from ledger import Deviation
 
 from mnv3lib import cost
 from mnv3lib.config import MobileNetV3Config, large, small
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def widths(frame: Any) -> list[list[float]]:

@@ -86,7 +86,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[measured.
     runs = [result("a", 1, 0.5), result("b", 1, 0.75), result("a", 2, 0.25), result("b", 2, 0.625)]
     data = {"about": "x", "command": "y", "recipe": "z", "made": [{"commit": "c"}], "runs": runs}
     (tmp_path / "made.json").write_text(json.dumps(data))
-    monkeypatch.setattr(measured, "_HERE", tmp_path)
+    monkeypatch.setattr(measured, "_FOLDER", tmp_path)
     monkeypatch.setattr(measured, "NAMES", ("made",))
     measured.load.cache_clear()
     yield measured.load("made")
@@ -142,7 +142,7 @@ def test_runs_are_made_joined_and_made_again_bit_for_bit(place: Path, monkeypatc
     for variant, seed, _ in RUN.runs_of(TINY):
         RUN.run_one("tiny", variant, seed)
     joined = RUN.join("tiny")
-    monkeypatch.setattr(measured, "_HERE", place / "measured")
+    monkeypatch.setattr(measured, "_FOLDER", place / "measured")
     monkeypatch.setattr(measured, "NAMES", ("tiny",))
     study = measured.load("tiny")
     assert study.variants == ("first", "second", "third-0.25")
