@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from math import log10
+from typing import Any
 
 from mnv3lib._checks import positive_int
 from mnv3lib.cost import Profile
@@ -93,8 +94,9 @@ def _saving(kernel: int, outputs: float) -> float:
 class Bars:
     """Two pairs of bars as inline SVG of 2 kB, small enough for a page to carry one for every position of a slider."""
 
-    def __init__(self, body: str, alt: str) -> None:
+    def __init__(self, body: str, alt: str, data: Mapping[str, Any]) -> None:
         self.alt = alt
+        self.data = data
         self._body = body
 
     def _repr_html_(self) -> str:
@@ -125,16 +127,17 @@ def grouped_and_separable(kernel: int, outputs: int, groups: int, side: int) -> 
     _divides(groups, _INPUTS, outputs)
     name = "standard" if groups == 1 else f"{groups} groups"
     one, other = kernel**2 * _INPUTS * outputs // groups, kernel**2 * _INPUTS + _INPUTS * outputs
-    body = _panel(24, "multiply-adds", 3, {name: side**2 * one, "separable": side**2 * other})
-    body += _panel(124, "parameters", 1, {name: one, "separable": other})
+    macs = {name: side**2 * one, "separable": side**2 * other}
+    parameters = {name: one, "separable": other}
+    body = _panel(24, "multiply-adds", 3, macs) + _panel(124, "parameters", 1, parameters)
     times = f"{one / other:.2f}"
     body += f'<text x="320" y="14" text-anchor="end">ratio {times}</text>'
     alt = (
         f"Bars on logarithmic axes for {kernel}×{kernel} kernels, {_INPUTS} channels in, {outputs} out, "
-        f"{side}×{side} places: {name} {_short(side**2 * one)} multiply-adds and {_short(one)} parameters, separable "
-        f"{_short(side**2 * other)} and {_short(other)}; the first over the second is {times}."
+        f"{side}×{side} places: {name} {_short(macs[name])} multiply-adds and {_short(one)} parameters, separable "
+        f"{_short(macs['separable'])} and {_short(other)}; the first over the second is {times}."
     )
-    return Bars(body, alt)
+    return Bars(body, alt, {"multiply-adds": macs, "parameters": parameters, "ratio": one / other})
 
 
 def _panel(top: int, title: str, start: int, values: Mapping[str, int]) -> str:
@@ -165,19 +168,20 @@ def _short(value: float) -> str:
 @in_style
 def shares(reports: Mapping[str, Profile]) -> Drawing:
     """Where each network does its multiply-adds: one bar a network, parts in per cent by kind of layer."""
-    (figure, axes), parts = new_figure(height=2.5), []
+    figure, axes = new_figure(height=2.5)
+    data: dict[str, dict[str, float]] = {}
     for place, (network, report) in enumerate(reports.items()):
-        left, words = 0.0, []
+        left, data[network] = 0.0, {}
         for name, (key, kinds) in _PARTS.items():
             percent = 100 * sum(layer.macs for layer in report.layers if layer.kind in kinds) / report.macs
             axes.barh(place, percent, left=left, height=0.6, color=KINDS[key], label="" if place else name)
             left += percent
-            words.append(f"{name} {percent:.1f} %")
-        parts.append(f"{network}: {', '.join(words)}")
+            data[network][name] = percent
+    parts = [f"{network}: {', '.join(f'{k} {v:.1f} %' for k, v in split.items())}" for network, split in data.items()]
     axes.set_yticks(range(len(reports)), list(reports))
     axes.set(xlabel="% of the multiply-adds", xlim=(0, 100))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1)
-    return Drawing(figure, f"Bars of the share of multiply-adds by kind of layer. {'; '.join(parts)}.")
+    return Drawing(figure, f"Bars of the share of multiply-adds by kind of layer. {'; '.join(parts)}.", data)
 
 
 @in_style

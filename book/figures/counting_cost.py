@@ -29,23 +29,24 @@ def where_it_is(reports: Mapping[str, Profile]) -> Drawing:
     """Shares of parameters, multiply-adds and activations by kind of layer, three bars for each network."""
     figure, axes = new_figure(height=2.0 + 1.3 * len(reports), nrows=len(reports), squeeze=False, sharex=True)
     metrics = {"parameters": "parameters", "macs": "multiply-adds", "activations": "outputs"}
-    parts: list[str] = []
+    data: dict[str, dict[str, float]] = {}
     for frame, (network, report) in zip(axes[:, 0], reports.items(), strict=True):
         for place, (field, metric) in enumerate(metrics.items()):
-            total, left, words = sum(getattr(layer, field) for layer in report.layers), 0.0, []
+            total, left = sum(getattr(layer, field) for layer in report.layers), 0.0
+            shares = data[f"{network}, {metric}"] = {}
             for name, (key, kinds) in _PARTS.items():
                 share = 100 * sum(getattr(layer, field) for layer in report.layers if layer.kind in kinds) / total
-                label = "" if parts or place else name
+                label = "" if len(data) > 1 else name
                 frame.barh(place, share, left=left, height=0.7, color=KINDS[key], label=label)
                 left += share
-                words.append(f"{name} {share:.0f} %")
-            parts.append(f"{network}, {metric}: {', '.join(words)}")
+                shares[name] = share
         frame.set_yticks(range(len(metrics)), list(metrics.values()))
         frame.invert_yaxis()
         frame.set(title=network, xlim=(0, 100))
     axes[-1, 0].set_xlabel("%")
     figure.legend(loc="outside upper center", ncols=3, handlelength=1, columnspacing=1)
-    return Drawing(figure, f"Bars of shares by kind of layer. {'; '.join(parts)}.")
+    parts = [f"{bar}: {', '.join(f'{name} {x:.0f} %' for name, x in shares.items())}" for bar, shares in data.items()]
+    return Drawing(figure, f"Bars of shares by kind of layer. {'; '.join(parts)}.", data)
 
 
 @in_style

@@ -137,7 +137,7 @@ def gated_photos(
     for frame in axes.flat:
         frame.set(xticks=[], yticks=[])
         frame.spines[:].set(visible=True, color=REFERENCE, linewidth=0.5)
-    parts = []
+    data: dict[str, tuple[float, float]] = {}
     for row, (name, (photo, channels, gates)) in zip(axes, pictures.items(), strict=True):
         if len(channels) != len(gates):
             raise ValueError(f"gates must hold one factor for each of {len(channels)} channels, got {len(gates)}")
@@ -147,8 +147,10 @@ def gated_photos(
             shown = ((values * gate / ceiling).clamp(0, 1) * _LEVELS).round() / _LEVELS
             frame.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="none")
             frame.set_title(f"{channel} × {gate:.2f}")
-            parts.append(f"{name}, {channel} channel of mean {float(values.mean()):.3f} times a gate of {gate:.2f}")
-    return Drawing(figure, f"Small photographs and their gated channels: {'; '.join(parts)}. A gate of 0 leaves black.")
+            data[f"{name}, {channel}"] = (float(values.mean()), gate)
+    parts = [f"{place} channel of mean {mean:.3f} times a gate of {gate:.2f}" for place, (mean, gate) in data.items()]
+    alt = f"Small photographs and their gated channels: {'; '.join(parts)}. A gate of 0 leaves black."
+    return Drawing(figure, alt, data)
 
 
 _LEVELS = 31  # of brightness; fewer bytes in the page

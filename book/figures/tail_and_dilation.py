@@ -160,7 +160,7 @@ def layer_bars(networks: Mapping[str, Mapping[str, int]]) -> Drawing:
         height=0.9 + 0.36 * sum(counts) + 0.3 * len(counts), nrows=len(counts), squeeze=False, sharex=True,
         gridspec_kw={"height_ratios": counts},
     )  # fmt: skip
-    parts = []
+    parts, data = [], {}
     for frame, (name, layers), colour in zip(axes[:, 0], networks.items(), (REFERENCE, ACCENT), strict=False):
         millions = [macs / 1e6 for macs in layers.values()]
         frame.barh(range(len(layers)), millions, color=colour, height=0.7)
@@ -171,6 +171,7 @@ def layer_bars(networks: Mapping[str, Mapping[str, int]]) -> Drawing:
         frame.set_title(f"{name}: {sum(millions):.1f} M", loc="left")
         listed = ", ".join(f"{layer} {value:.1f}" for layer, value in zip(layers, millions, strict=True))
         parts.append(f"{name}, {sum(millions):.1f} in all: {listed}")
+        data[name] = {"in all": sum(millions), **dict(zip(layers, millions, strict=True))}
     top = max(macs for layers in networks.values() for macs in layers.values()) / 1e6
     axes[-1, 0].set(xlabel="M multiply-adds", xlim=(0, 1.24 * top))
-    return Drawing(figure, f"Bars of million multiply-adds, a layer each. {'; '.join(parts)}.")
+    return Drawing(figure, f"Bars of million multiply-adds, a layer each. {'; '.join(parts)}.", data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from html import escape
 from typing import Any, ParamSpec, TypeVar
@@ -70,11 +70,13 @@ class Drawing:
     Args:
         figure: made by ``new_figure``.
         alt: composed from the numbers that were plotted.
+        data: these numbers, by what they are numbers of, to be read instead of the words or the curves.
     """
 
-    def __init__(self, figure: Figure, alt: str) -> None:
+    def __init__(self, figure: Figure, alt: str, data: Mapping[str, Any] | None = None) -> None:
         self.figure = figure
         self.alt = alt
+        self.data = dict(data or {})
 
     def _repr_html_(self) -> str:
         buffer = io.StringIO()

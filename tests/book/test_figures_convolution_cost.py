@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from itertools import product
 from typing import Any
 
@@ -19,8 +18,6 @@ from torch import nn
 
 from mnv3lib import cost
 from mnv3lib.config import large, small
-
-UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
 
 
 def weights(layer: nn.Conv2d) -> int:
@@ -43,10 +40,15 @@ def test_bars_are_the_weights_of_torchs_layers(kernel: int, outputs: int, groups
     assert f"ratio {one / other:.2f}" in page.get_text()
     assert page.svg is not None
     assert page.svg["aria-label"] == drawn.alt == repr(drawn)
-    words = drawn.alt.split(": ", 1)[1]
-    counts = [float(n) * UNITS[u] for n, u in re.findall(r"(\d[\d.]*)(?: ([kMG]))?(?= [mp]| and|;)", words)]
-    assert [counts[place] for place in (-4, -3, -2, -1)] == pytest.approx(
-        [expected[i] for i in (0, 2, 1, 3)], rel=0.006
+    assert [*drawn.data["multiply-adds"].values(), *drawn.data["parameters"].values()] == expected
+    assert drawn.data["ratio"] == one / other
+
+
+def test_the_words_are_those_of_the_bars() -> None:
+    drawn = grouped_and_separable(5, 512, 8, 56)
+    assert str(drawn.alt).endswith(
+        "kernels, 32 channels in, 512 out, 56×56 places: 8 groups 161 M multiply-adds and 51.2 k parameters, separable "
+        "53.9 M and 17.2 k; the first over the second is 2.98."
     )
 
 
@@ -102,9 +104,14 @@ def test_eight_to_nine_holds_for_six_rows_of_large_and_none_of_small() -> None:
 def test_shares_are_all_of_the_work() -> None:
     reports = {"Large": cost.profile(large()), "Small": cost.profile(small())}
     drawn = shares(reports)
-    for network, words in zip(reports, drawn.alt.split("layer. ")[1].split("; "), strict=True):
-        assert words.startswith(network)
-        assert sum(map(float, re.findall(r"([\d.]+) %", words))) == pytest.approx(100, abs=0.3)
+    assert list(drawn.data) == list(reports)
+    bars = [bar.get_width() for bar in drawn.figure.axes[0].patches]
+    assert bars == pytest.approx([share for shares in drawn.data.values() for share in shares.values()])
+    for network, report in reports.items():
+        assert sum(drawn.data[network].values()) == pytest.approx(100)
+        depthwise = sum(layer.macs for layer in report.layers if layer.kind == "depthwise")
+        assert drawn.data[network]["depthwise"] == pytest.approx(100 * depthwise / report.macs)
+    assert "Large: expansion 1×1 " in drawn.alt
     assert "depthwise 8.5 %" in drawn.alt
     assert "depthwise 13.2 %" in drawn.alt
 

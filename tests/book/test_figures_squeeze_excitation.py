@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -70,6 +68,7 @@ def test_a_closed_gate_leaves_black_and_titles_give_the_gates() -> None:
     assert shown == pytest.approx([0.5, 0], abs=1 / 31)
     assert shown[1] == 0
     assert [frame.get_title() for frame in (on, off)] == ["on × 0.50", "off × 0.00"]
-    assert re.findall(r"gate of (\d\.\d\d)", drawing.alt) == ["0.50", "0.00"]
+    assert drawing.data == {"cat, on": (pytest.approx(0.4), 0.5), "cat, off": (pytest.approx(0.4), 0.0)}
+    assert "cat, on channel of mean 0.400 times a gate of 0.50; cat, off channel of mean 0.400 times" in drawing.alt
     with pytest.raises(ValueError, match="gates must hold one factor for each of 1"):
         figures.gated_photos({"cat": (photo, {"on": channel}, [0.5, 0.0])}, ceiling=0.4)
