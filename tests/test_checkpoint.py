@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -23,7 +24,7 @@ from ledger import Deviation
 from runs import EVERYTHING, Child, Nursery, differing, nursery, position, same_files, tiny, until, workers
 from torch import nn
 
-from mnv3lib.training import checkpoint
+from mnv3lib import _files
 from mnv3lib.training.checkpoint import Checkpoints, differences, load_exactly, read, write, write_bytes
 from mnv3lib.training.errors import CheckpointError
 from mnv3lib.training.logs import read_rows
@@ -78,7 +79,7 @@ def test_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.Monk
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(STATE)
     monkeypatch.setattr(FullDisk, "room", room)
-    monkeypatch.setattr(checkpoint, "open", lambda path, mode: FullDisk(path, mode), raising=False)
+    monkeypatch.setattr(_files, "open", lambda path, mode: FullDisk(path, mode), raising=False)
     with pytest.raises(CheckpointError, match=r"last\.pt cannot be written: No space left on device") as caught:
         checkpoints.save(OTHER)
     assert "last.pt is as it was" in str(caught.value)
@@ -108,12 +109,15 @@ def test_written_and_on_disk_before_it_takes_the_place(tmp_path: Path, monkeypat
     happened: list[str] = []
     fsync, replace = os.fsync, os.replace
 
+    def plain(path: str | Path) -> str:
+        return re.sub(r"\.\d+-[0-9a-f]+\.tmp", ".tmp", Path(path).name)  # process and chance are in the name
+
     def synced(handle: int) -> None:
-        happened.append(f"sync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        happened.append(f"sync {plain(os.readlink(f'/proc/self/fd/{handle}'))}")
         fsync(handle)
 
     def replaced(old: Path, new: Path) -> None:
-        happened.append(f"{Path(old).name} -> {Path(new).name}")
+        happened.append(f"{plain(old)} -> {plain(new)}")
         replace(old, new)
 
     monkeypatch.setattr(os, "fsync", synced)
@@ -121,7 +125,7 @@ def test_written_and_on_disk_before_it_takes_the_place(tmp_path: Path, monkeypat
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(STATE)
     checkpoints.save(STATE)
-    first = ["sync .last.pt.new", ".last.pt.new -> last.pt", f"sync {tmp_path.name}"]
+    first = ["sync .last.pt.tmp", ".last.pt.tmp -> last.pt", f"sync {tmp_path.name}"]
     assert happened == [*first, first[0], "last.pt -> previous.pt", *first[1:]]
 
 

@@ -291,9 +291,9 @@ def test_alone_there_is_nobody_to_talk_to(monkeypatch: pytest.MonkeyPatch) -> No
     with together(torch.device("cpu")) as processes:
         assert (processes.rank, processes.world, processes.first) == (0, 1, True)
         values = torch.ones(2)
-        assert processes.total(values) is values
+        assert processes.all_reduce(values) is values
         assert processes.gather("a") == ["a"]
-        assert processes.told("b") == "b"
+        assert processes.broadcast("b") == "b"
         model = nn.Linear(2, 2)
         assert processes.wrap(model) is model
         with processes.accumulating(model), processes.one_after_first():
@@ -311,10 +311,10 @@ def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_device("tpu")
 
 
-class Told(Processes):
+class Recorded(Processes):
     """Processes whose words are recorded."""
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         heard.append(value)
         return answer
 
@@ -326,15 +326,15 @@ answer: Any = None
 def test_the_others_wait_for_the_first_and_fail_with_it() -> None:
     global answer
     heard.clear()
-    with Told(0, 2).one_after_first():
+    with Recorded(0, 2).one_after_first():
         assert heard == [], "the others were let in too early"
     assert heard == [True]
-    with pytest.raises(KeyError), Told(0, 2).one_after_first():
+    with pytest.raises(KeyError), Recorded(0, 2).one_after_first():
         raise KeyError
     assert heard == [True, False]
     answer = True
-    with Told(1, 2).one_after_first():
+    with Recorded(1, 2).one_after_first():
         assert heard == [True, False, None]
     answer = False
-    with pytest.raises(RuntimeError, match="process 1: the first process failed"), Told(1, 2).one_after_first():
+    with pytest.raises(RuntimeError, match="process 1: the first process failed"), Recorded(1, 2).one_after_first():
         pytest.fail("must not be reached")

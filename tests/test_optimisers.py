@@ -303,7 +303,7 @@ def test_norm_and_bias_of_the_network(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rmsprop-tf", "rmsprop", "sgd"])
-def test_spared_parameters_do_not_decay(name: str) -> None:
+def test_norms_and_biases_have_their_own_decay(name: str) -> None:
     model = Kinds()
     recipe = Optimiser(name=name, lr=0.1, momentum=0, weight_decay=0.5, norm_weight_decay=0)  # type: ignore[arg-type]
     before = {path: value.clone() for path, value in model.state_dict().items()}

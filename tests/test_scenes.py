@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from mnv3lib._files import cache_folder
 from mnv3lib.data import DigitScenes, SceneConfig, cache, render, scenes, sources
 from mnv3lib.data.render import COLOURS, NOTHING
 
@@ -760,11 +761,12 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("MNV3LIB_CACHE", raising=False)
-    assert cache.cache_folder() == tmp_path / ".cache" / "mnv3lib"
+    for name in ("MNV3LIB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_folder() == tmp_path / ".cache" / "mnv3lib"
     monkeypatch.setenv("MNV3LIB_CACHE", str(tmp_path / "named"))
-    assert cache.cache_folder() == tmp_path / "named"
-    assert cache.cache_folder("~/here") == tmp_path / "here"
+    assert cache_folder() == tmp_path / "named"
+    assert cache_folder("~/here") == tmp_path / "here"
     DigitScenes(size=2, resolution=16)
     assert only_file(tmp_path / "named").name.startswith("digitscenes-train-")
     DigitScenes(size=2, resolution=16, cache=False)

@@ -29,9 +29,9 @@ import torch
 from reference import assert_same_state, same_bits
 
 from mnv3lib import mobilenet_v3_small, weights
+from mnv3lib._files import whole_file
 from mnv3lib.weights import DownloadError, WeightsError, fetch, load, load_network, network_for, read, save
 from mnv3lib.weights import download as downloads
-from mnv3lib.weights.storage import whole_file
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b.c": torch.tensor(3)}
 

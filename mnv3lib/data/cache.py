@@ -23,12 +23,9 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-from mnv3lib._files import sync_folder
+from mnv3lib._files import VARIABLE, cache_folder, remove_unfinished, whole_file
 
-__all__ = ["HEADER_BYTES", "VARIABLE", "cache_folder", "open_records", "records", "remembered"]
-
-#: Names the folder of the cache; by default it is ``~/.cache/mnv3lib``.
-VARIABLE = "MNV3LIB_CACHE"
+__all__ = ["HEADER_BYTES", "open_records", "records", "remembered"]
 
 #: Bytes before the first record: a line that names the format, then JSON, padded with spaces.
 HEADER_BYTES = 8192
@@ -37,12 +34,6 @@ _MAGIC = b"mnv3lib records 1\n"
 _CHUNK_BYTES = 1 << 22
 
 Header = dict[str, Any]
-
-
-def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Return ``folder``, or the one that the environment names, or ``~/.cache/mnv3lib``; it need not exist yet."""
-    chosen = folder or os.environ.get(VARIABLE) or Path.home() / ".cache" / "mnv3lib"
-    return Path(chosen).expanduser()
 
 
 def _name(kind: str, key: Header) -> str:
@@ -64,36 +55,29 @@ def _sole_writer(path: Path) -> Iterator[None]:
             str(path),
         ) from error
     try:
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
-            left.unlink(missing_ok=True)
+        remove_unfinished(path)
         yield
     finally:
         lock.release()
 
 
 @contextmanager
-def _appearing_whole(path: Path, size: int) -> Iterator[IO[bytes]]:
-    """Give a file to write ``size`` bytes to; it becomes ``path`` when the block ends well, otherwise it vanishes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _with_room(path: Path, size: int) -> Iterator[IO[bytes]]:
+    """:func:`whole_file` for ``size`` bytes, which says what to do where there is no room for them."""
     try:
         if shutil.disk_usage(path.parent).free < size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with temporary.open("xb") as stream:
+        with whole_file(path) as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise OSError(
             error.errno,
-            f"no room for {size:,} bytes ({error.strerror}): free some, name another folder, or set {VARIABLE}",
+            f"no room for {size:,} bytes ({os.strerror(error.errno)}): free some, name another folder, or set "
+            f"{VARIABLE}",
             str(path),
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _described(kind: np.dtype[np.void]) -> list[Any]:
@@ -198,7 +182,7 @@ def _write(
     per_chunk = max(_CHUNK_BYTES // kind.itemsize, 1)
     hidden = None if progress is None else not progress
     with (
-        _appearing_whole(path, HEADER_BYTES + size) as stream,
+        _with_room(path, HEADER_BYTES + size) as stream,
         tqdm(total=count, desc=name, unit="image", disable=hidden) as bar,
     ):
         stream.write(b" " * HEADER_BYTES)
@@ -234,6 +218,6 @@ def remembered(folder: str | os.PathLike[str] | None, name: str, key: Header, fi
             if (entry := kept()) is None:
                 entry = {"key": key, "found": find()}
                 data = json.dumps(entry, indent=1).encode()
-                with _appearing_whole(path, len(data)) as stream:
+                with _with_room(path, len(data)) as stream:
                     stream.write(data)
     return entry["found"]

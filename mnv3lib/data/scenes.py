@@ -68,7 +68,7 @@ class DigitScenes(Dataset[Any]):
         task: decides the target, see below.
         labels: what the classes are: the ten digits, even or odd, or the six colours of ink.
         cache: folder for the images, which are made once; None for the one that the environment variable
-            ``MNV3LIB_CACHE`` names or ``~/.cache/mnv3lib``; False to make each image whenever it is asked for.
+            ``MNV3LIB_CACHE`` names or the system's own for caches; False to make each image whenever it is asked for.
         transform: called as ``transform(image, target)``, as transforms v2 of torchvision are, and returns both.
         progress: show a bar while the cache is made; None for one on a terminal only.
         scene: parameters that do not follow the difficulty, as in :class:`~mnv3lib.data.scene_config.SceneConfig`.

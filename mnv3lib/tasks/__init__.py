@@ -110,7 +110,7 @@ class Accuracy(Metric):
 
     def compute(self, processes: Processes) -> dict[str, float]:
         sums = torch.cat([self.sums, self.sums.new_tensor([self.images])])
-        loss, first, five, images = processes.total(sums.to(processes.device)).tolist()
+        loss, first, five, images = processes.all_reduce(sums.to(processes.device)).tolist()
         return {"loss": loss / images, "top1": first / images, "top5": five / images}
 
 
@@ -166,8 +166,8 @@ class IntersectionOverUnion(Metric):
         self.confusion += torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).cpu()
 
     def compute(self, processes: Processes) -> dict[str, float]:
-        confusion = processes.total(self.confusion.to(processes.device)).cpu().double()
-        loss, images = processes.total(self.loss.to(processes.device)).tolist()
+        confusion = processes.all_reduce(self.confusion.to(processes.device)).cpu().double()
+        loss, images = processes.all_reduce(self.loss.to(processes.device)).tolist()
         right = confusion.diagonal()
         union = confusion.sum(0) + confusion.sum(1) - right
         return {

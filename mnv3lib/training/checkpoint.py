@@ -13,14 +13,13 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mnv3lib._files import sync_folder
+from mnv3lib._files import remove_unfinished, whole_file
 from mnv3lib.training.errors import CheckpointError
 
 __all__ = ["Checkpoints", "differences", "load_exactly", "read", "write", "write_bytes"]
@@ -39,22 +38,14 @@ def write_bytes(path: Path, data: bytes, *, keep: Path | None = None) -> None:
     Raises:
         CheckpointError: if it cannot be written; the old one is as it was.
     """
-    fresh = path.with_name(f".{path.name}.new")
+    remove_unfinished(path)  # a run has its folder to itself
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(fresh, "wb") as file:
+        with whole_file(path, keep=keep) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep is not None and path.exists():
-            os.replace(path, keep)
-        os.replace(fresh, path)
-        sync_folder(path.parent)
     except OSError as error:
-        with suppress(OSError):
-            fresh.unlink()
         left = f"{path} is as it was" if path.exists() else "there is none"
-        raise CheckpointError(f"{path} cannot be written: {error.strerror or error}; {left}") from error
+        reason = os.strerror(error.errno) if error.errno else error
+        raise CheckpointError(f"{path} cannot be written: {reason}; {left}") from error
 
 
 def write(path: Path, state: Mapping[str, Any], *, keep: Path | None = None) -> None:

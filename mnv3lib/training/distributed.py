@@ -46,7 +46,7 @@ class Processes:
         """Whether this is the process that writes files and speaks."""
         return self.rank == 0
 
-    def total(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """Add a tensor up over all processes, in place."""
         if self.world > 1:
             distributed.all_reduce(values)
@@ -59,7 +59,7 @@ class Processes:
             distributed.all_gather_object(values, value)
         return values
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's ``value``; any object that can be pickled."""
         values = [value]
         if self.world > 1:
@@ -82,11 +82,11 @@ class Processes:
             try:
                 yield
             except BaseException:
-                self.told(False)
+                self.broadcast(False)
                 raise
-            self.told(True)
+            self.broadcast(True)
         else:
-            if not self.told(None):
+            if not self.broadcast(None):
                 raise TrainingError(f"process {self.rank}: the first process failed")
             yield
 

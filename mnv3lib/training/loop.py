@@ -190,7 +190,7 @@ class Training:
         totals[2] += self.stop_asked
         self.position = Position(epoch, step + 1)
         lr = self.optimiser.param_groups[0]["lr"]
-        self._pending.append((self.position, lr, self.processes.total(totals)))
+        self._pending.append((self.position, lr, self.processes.all_reduce(totals)))
         self.running[2] += time.perf_counter() - began
 
     def _training_mode(self) -> None:

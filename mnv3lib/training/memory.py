@@ -1,9 +1,9 @@
-"""Memory that a step gave back is kept for the next one.
+"""Keep the memory that a training step has freed, so that the next step finds it ready.
 
-A step of training asks for hundreds of megabytes and gives them all back. The C library of Linux returns large blocks
-to the system at once, which then has to hand out zeroed pages again, one fault for each 4 KiB: at 224 pixels a tenth to
-a fifth of the time, at 64 next to nothing (``make bench``). Told to keep them, the process
-stays as large as its largest step.
+A step allocates hundreds of megabytes and frees them all. The C library of Linux gives large blocks back to the system
+at once; the next step asks for them again, and the system has to clear every page of 4 KiB anew. That takes a tenth to
+a fifth of a step's time at 224 pixels and next to nothing at 64 (``make bench``). With :func:`keep_freed_memory` the
+process stays as large as its largest step.
 """
 
 from __future__ import annotations

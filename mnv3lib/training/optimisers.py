@@ -135,7 +135,7 @@ def parameter_groups(optimiser: Optimiser, model: nn.Module) -> list[dict[str, A
     Returns:
         Groups with ``params``, ``name``, ``lr``, ``initial_lr`` and ``weight_decay``; none is empty.
     """
-    spared = optimiser.weight_decay if optimiser.norm_weight_decay is None else optimiser.norm_weight_decay
+    norm_decay = optimiser.weight_decay if optimiser.norm_weight_decay is None else optimiser.norm_weight_decay
     groups: dict[str, dict[str, Any]] = {}
     unused = set(optimiser.lr_factors)
     for name, parameter, is_weight in _parameters(model):
@@ -146,7 +146,7 @@ def parameter_groups(optimiser: Optimiser, model: nn.Module) -> list[dict[str, A
         lr = optimiser.lr * optimiser.lr_factors.get(prefix, 1.0)
         kind = "weights" if is_weight else "norm and bias"
         key = f"{prefix}: {kind}" if prefix else kind
-        decay = optimiser.weight_decay if is_weight else spared
+        decay = optimiser.weight_decay if is_weight else norm_decay
         fresh = {"params": [], "name": key, "lr": lr, "initial_lr": lr, "weight_decay": decay}
         groups.setdefault(key, fresh)["params"].append(parameter)
     if unused:

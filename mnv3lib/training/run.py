@@ -112,7 +112,7 @@ def train(
                     stack.enter_context(locked(folder))
         with processes.one_after_first():
             state = _load_state(folder, recipe) if processes.first else None
-        state = processes.told(state)
+        state = processes.broadcast(state)
         with processes.one_after_first():
             sets = datasets or (open_dataset(recipe, "train"), open_dataset(recipe, "val"))
         training = Training(
@@ -261,7 +261,7 @@ class _Run:
         with processes.one_after_first():
             state = read(best)["model"] if processes.first else None
         best_model = training.task.build_model().eval()
-        load_exactly(best_model, processes.told(state), source=str(best))
+        load_exactly(best_model, processes.broadcast(state), source=str(best))
         if self.first:
             report["last"] = self.rows[-1]
             write_bytes(self.folder / "result.json", f"{json.dumps(report, indent=1)}\n".encode())

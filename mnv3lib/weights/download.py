@@ -13,8 +13,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from mnv3lib._files import VARIABLE, cache_folder, whole_file
 from mnv3lib.weights.errors import DownloadError
-from mnv3lib.weights.storage import VARIABLE, cache_folder, check, digest_in_name, digits, sha256_of, whole_file
+from mnv3lib.weights.storage import check, digest_in_name, digits, sha256_of
 
 __all__ = ["fetch", "shipped"]
 
@@ -42,8 +43,8 @@ def fetch(source: str | os.PathLike[str], *, sha256: str | None = None) -> Path:
             download is compared with the digits at the end of its name (torchvision's and timm's have them).
 
     Returns:
-        The path given, or one in the folder that ``MNV3LIB_CACHE`` names (by default ``~/.cache/mnv3lib``; that of the
-        hub's own library for its files). An address that was downloaded once is not asked again.
+        The path given, or one in the folder that ``MNV3LIB_CACHE`` names (by default the system's for caches; that of
+        the hub's own library for its files). An address that was downloaded once is not asked again.
 
     Raises:
         FileNotFoundError: if there is no such file here.
@@ -126,7 +127,7 @@ def _from_address(address: str, sha256: str | None) -> Path:
     if not name.strip("._"):
         raise ValueError(f"source must end in the name of a file, got {_shown(address)!r}")
     expected = sha256 or digest_in_name(name)
-    target = cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:16] / name
+    target = cache_folder() / "weights" / hashlib.sha256(address.encode()).hexdigest()[:16] / name
     if not target.is_file() or (expected and not sha256_of(target).startswith(expected)):
         _download(address, target, sha256, expected)
     return target
@@ -188,7 +189,7 @@ def _from_hub(source: str) -> Path:
                 name,
                 revision=parts["revision"],
                 endpoint=os.environ.get("HF_ENDPOINT"),
-                cache_dir=cache_folder() / "hub" if os.environ.get(VARIABLE) else None,
+                cache_dir=cache_folder() / "weights" / "hub" if os.environ.get(VARIABLE) else None,
             )
             return Path(found)
         except LocalEntryNotFoundError as error:  # also an EntryNotFoundError, but says that the hub was not reached

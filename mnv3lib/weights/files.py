@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 import mnv3lib
+from mnv3lib._files import whole_file
 from mnv3lib.network import MobileNetV3
 from mnv3lib.weights.download import fetch
 from mnv3lib.weights.errors import WeightsError
-from mnv3lib.weights.storage import whole_file
 
 __all__ = ["Checkpoint", "Source", "read", "save"]
 

@@ -1,58 +1,17 @@
-"""Files that appear whole or not at all, where they are kept, and their checksums."""
+"""Checksums of files, and those that their names carry."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-from mnv3lib._files import sync_folder
 from mnv3lib.weights.errors import WeightsError
 
-__all__ = ["VARIABLE", "cache_folder", "check", "digest_in_name", "digits", "sha256_of", "whole_file"]
-
-#: Names the folder of the cache; by default it is ``~/.cache/mnv3lib``.
-VARIABLE = "MNV3LIB_CACHE"
+__all__ = ["check", "digest_in_name", "digits", "sha256_of"]
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept; the folder need not exist yet."""
-    return Path(os.environ.get(VARIABLE) or Path.home() / ".cache" / "mnv3lib").expanduser() / "weights"
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write; it replaces ``path`` when the block ends well, otherwise nothing is left of it.
-
-    What was at ``path`` is there until that moment. Writers do not disturb each other; the last one to end wins.
-
-    Raises:
-        OSError: naming the path, e.g. on a full disk.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if error.errno is not None:
-            raise type(error)(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
-        raise
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
