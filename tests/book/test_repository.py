@@ -152,17 +152,15 @@ def test_the_citation_can_be_read() -> None:
 @pytest.mark.slow
 def test_the_library_installs_alone(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
     library = [path for path in tracked() if path.is_relative_to(ROOT / "mnv3lib")]
-    for path in library:
+    for path in tracked():
         copy = source / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
     options = ("--disable-pip-version-check", "--no-input", "--quiet", "--no-deps", "--no-build-isolation")
     run(sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source))
     assert [path for path in library if not (target / path.relative_to(ROOT)).is_file()] == []
+    assert {path.name for path in target.iterdir()} == {"mnv3lib", f"mnv3lib-{mnv3lib.__version__}.dist-info"}
     code = "import mnv3lib, mnv3lib.explore; print(mnv3lib.__file__, mnv3lib.__version__)"
     said = run(sys.executable, "-P", "-c", code, cwd=tmp_path, PYTHONPATH=str(target)).split()
     assert said == [str(target / "mnv3lib" / "__init__.py"), mnv3lib.__version__]
