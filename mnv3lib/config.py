@@ -94,7 +94,7 @@ class MobileNetV3Config:
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", connected(self.rows))
         for name in ("last_conv", "last_channel", "num_classes", "in_channels"):
-            positive_int(name, getattr(self, name))
+            object.__setattr__(self, name, positive_int(name, getattr(self, name)))  # plain, also of NumPy's
         for name in ("dropout", "norm_momentum", "stochastic_depth"):
             object.__setattr__(self, name, fraction(name, getattr(self, name)))
         object.__setattr__(self, "norm_eps", positive_real("norm_eps", self.norm_eps))

@@ -29,6 +29,8 @@ class MobileNetV3(nn.Module):
 
     Attributes:
         config: the configuration it was built from.
+        classes: names of the classes in the order of the logits, None where nobody gave them;
+            :func:`mnv3lib.weights.save` keeps them and :func:`mnv3lib.weights.load_network` sets them.
         features: stem, the bottlenecks, last convolution; index them as the rows are numbered, from 1.
         classifier: linear, activation, dropout, linear.
     """
@@ -38,6 +40,7 @@ class MobileNetV3(nn.Module):
         if not isinstance(config, MobileNetV3Config):
             raise TypeError(f"config must be a MobileNetV3Config, got {config!r}")
         self.config = config
+        self.classes: tuple[str, ...] | None = None
         norm = partial(norm_layer, eps=config.norm_eps, momentum=config.norm_momentum)
         self.features = nn.Sequential(
             ConvNormActivation(

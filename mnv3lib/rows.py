@@ -66,12 +66,13 @@ class InvertedResidualConfig:
 
     def __post_init__(self) -> None:
         for name in ("input_channels", "kernel", "expanded_channels", "out_channels", "dilation"):
-            positive_int(name, getattr(self, name))
+            object.__setattr__(self, name, positive_int(name, getattr(self, name)))  # plain, also of NumPy's
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be an odd integer >= 1, got {self.kernel!r}")
         boolean("use_se", self.use_se)
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("stride", self.stride, (1, 2))
+        object.__setattr__(self, "stride", positive_int("stride", self.stride))
 
     @property
     def conv_stride(self) -> int:

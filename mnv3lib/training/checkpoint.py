@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mnv3lib._files import remove_unfinished, whole_file
 from mnv3lib.training.errors import CheckpointError
+from mnv3lib.weights.pickled import verified
 
 __all__ = ["Checkpoints", "differences", "load_exactly", "read", "write", "write_bytes"]
 
@@ -65,11 +66,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     data = path.read_bytes()
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            damaged = archive.testzip()  # compares the checksums, which torch.load does not
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"the checksum of {damaged} differs")
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = torch.load(verified(io.BytesIO(data)), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is refused: it holds more than tensors and plain data ({_first_line(error)})"

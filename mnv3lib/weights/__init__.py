@@ -8,20 +8,23 @@ The usual cases::
     network = weights.load_network("hf-hub:timm/mobilenetv3_small_050.lamb_in1k", "mobilenetv3_small_050")
     report = weights.load(network, "https://…/ssdlite320_….pth", part="features")
 
-    weights.save(network, "mine.safetensors")
+    weights.save(network, "mine.safetensors", classes=["cat", "dog"])
     network = weights.load_network("mine.safetensors")
+    network.classes  # ('cat', 'dog'); of the file alone: weights.read("mine.safetensors").classes
     network = weights.load_network("shipped:digitscenes_small_050")
 
-Nothing that is in a file is ever run, nothing is skipped in silence, and a network or file is never left half-written.
+Nothing that is in a file is ever run, damage is found by the checksums in the file, nothing is skipped in silence, and
+a network or file is never left half-written.
 Needs ``pip install 'mnv3lib[weights]'`` for safetensors and the hub.
 """
 
 from mnv3lib.weights.catalogue import NAMES, config_for, network_for
 from mnv3lib.weights.download import fetch, shipped
 from mnv3lib.weights.errors import DownloadError, WeightsError
-from mnv3lib.weights.files import Checkpoint, read, save
+from mnv3lib.weights.files import Checkpoint, read
 from mnv3lib.weights.loading import load, load_network, timm_state_dict
 from mnv3lib.weights.report import Report
+from mnv3lib.weights.saving import save
 
 __all__ = [
     "NAMES",

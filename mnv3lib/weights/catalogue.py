@@ -34,7 +34,7 @@ def _timm() -> dict[str, tuple[Make, Options, Options]]:
 
 
 #: Name to variant, what the name fixes, and what it sets unless it is given otherwise. Of the networks for other
-#: tasks it is the trunk, with a fresh classifier.
+#: tasks it is the backbone, with a fresh classifier.
 _CATALOGUE: dict[str, tuple[Make, Options, Options]] = {
     "mobilenet_v3_large": (large, {}, {}),
     "mobilenet_v3_small": (small, {}, {}),
@@ -74,7 +74,7 @@ def network_for(name: str, **options: Unpack[Options]) -> MobileNetV3:
 
     timm's networks have another ε in batch norm (1e-5), other widths, and, in the ``tf_`` ones, TensorFlow's padding;
     their momentum (0.1) and dropout (0) are taken over unless given. Names of torchvision's detection and segmentation
-    networks give the trunk, with a fresh classifier: load it with ``part="features"``.
+    networks give the backbone, with a fresh classifier: load it with ``part="features"``.
 
     Args:
         name: one of ``NAMES``; a timm tag after a dot, as in ``"mobilenetv3_small_050.lamb_in1k"``, is allowed.

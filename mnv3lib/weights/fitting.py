@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -13,19 +12,21 @@ from torch import Tensor, nn
 
 from mnv3lib.config import MobileNetV3Config
 from mnv3lib.network import MobileNetV3
-from mnv3lib.weights.errors import WeightsError
-from mnv3lib.weights.files import CONFIG, VERSION, Checkpoint
+from mnv3lib.rows import InvertedResidualConfig
+from mnv3lib.weights.files import Checkpoint
+from mnv3lib.weights.metadata import CONFIG, config_in
 from mnv3lib.weights.names import LAYOUTS, Layout, layout_of, names_in_file
 from mnv3lib.weights.report import Report, Shape
+from mnv3lib.weights.tensors import not_finite, number_kind, too_large, why_not_plain
+from mnv3lib.weights.wrappers import plain_names, plain_targets
 
-__all__ = ["ADAPTABLE", "Fit", "config_in", "fit"]
+__all__ = ["ADAPTABLE", "Fit", "fit"]
 
 #: What of a network may differ from that of the file.
 ADAPTABLE = ("num_classes", "in_channels")
 
 _STEM = "features.0.0.weight"
 _COUNTER = ".num_batches_tracked"
-_TRUNK = "features."
 
 
 @dataclass
@@ -33,12 +34,14 @@ class Fit:
     """What is to be done to a network, and the report of it.
 
     Attributes:
+        targets: the network's tensors, by their names without wrappers.
         copies: tensors by their names in the network, of the network's shapes.
         drawn: names of what is drawn anew.
         zeroed: names of counters to set to 0.
         report: of all this.
     """
 
+    targets: dict[str, Tensor]
     copies: dict[str, Tensor] = field(default_factory=dict)
     drawn: list[str] = field(default_factory=list)
     zeroed: list[str] = field(default_factory=list)
@@ -46,25 +49,29 @@ class Fit:
 
 
 def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection[str]) -> Fit:
-    """Match names, then shapes, then settings; arguments as in :func:`mnv3lib.weights.load`."""
-    targets: dict[str, Tensor] = network.state_dict()
-    in_file, left_out = _unwrapped(checkpoint.tensors)
-    if isinstance(network, MobileNetV3):
-        config: MobileNetV3Config | None = network.config
+    """Match names, then kinds, shapes and settings; arguments as in :func:`mnv3lib.weights.load`."""
+    state: dict[str, Tensor] = network.state_dict()
+    config = network.config if isinstance(network, MobileNetV3) else None
+    as_is = config is None and set(state) <= set(checkpoint.tensors)
+    targets = state if as_is else {name: state[own] for name, own in plain_targets(list(state)).items()}
+    in_file, left_out = plain_names(checkpoint.tensors, list(targets), known=config is not None)
+    own = layout_of(targets)
+    if config is not None:
         layout = layout_of(in_file)
-        theirs = names_in_file(network.config, layout, targets)
-        last = layout_of(targets).last
+        theirs, last = names_in_file(config, layout, targets), own.last
     else:
-        own = layout_of(targets)
-        config, layout = None, LAYOUTS[-1]._replace(words="its own kind")
-        theirs = {name: name for name in targets}
+        layout, theirs = LAYOUTS[-1]._replace(words="its own kind"), {name: name for name in targets}
         last = own.last if own.mark else ""  # of a network that nothing is known of, none
+    wanted = [name for name in targets if part == "all" or name.startswith(own.backbone)]
+    if part == "features" and not wanted:
+        beginnings = ", ".join(map(repr, own.backbone))
+        raise ValueError(f"part must be 'all' for this network, none of its tensors begins with {beginnings}")
 
-    done = Fit()
+    done = Fit(targets)
     renamed, adapted, missing, conflicts = {}, {}, [], []
     misshaped: dict[str, tuple[Shape, Shape]] = {}
-    wanted = [name for name in targets if part == "all" or name.startswith(_TRUNK)]
     no_counters = not any(name.endswith(_COUNTER) for name in in_file)
+    drawn = "num_classes" in adapt and _other_classes(last, targets, theirs, in_file, checkpoint)
     for name in wanted:
         key, target = in_file.get(theirs.get(name, "")), targets[name]
         if key is None:
@@ -75,21 +82,19 @@ def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection
                 missing.append(name)
             continue
         tensor = checkpoint.tensors[key]
-        if name == "classifier.0.weight" and layout.name == "timm" and tensor.shape[2:] == (1, 1):
-            tensor = tensor.flatten(1)  # a convolution of pooled maps
         if key != name:
             renamed[name] = key
-        if tensor.is_floating_point() != target.is_floating_point():
-            conflicts.append(f"{name}: {tensor.dtype} in the file, {target.dtype} here".replace("torch.", ""))
-        elif tensor.shape == target.shape:
+        against = _against(tensor, target, checked=config is not None)
+        if against:
+            conflicts.append(f"{name}: {against}")
+            continue
+        if name == "classifier.0.weight" and layout.name == "timm" and tensor.shape[2:] == (1, 1):
+            tensor = tensor.flatten(1)  # a convolution of pooled maps
+        if tensor.shape == target.shape:
             done.copies[name] = tensor
             if tensor.dtype != target.dtype:
-                adapted[name] = f"{tensor.dtype} in the file, {target.dtype} here".replace("torch.", "")
-        elif (
-            "num_classes" in adapt
-            and re.fullmatch(rf"({last})\.(weight|bias)", name)
-            and tensor.shape[1:] == target.shape[1:]
-        ):
+                adapted[name] = _types(tensor, target)
+        elif drawn and re.fullmatch(rf"({last})\.(weight|bias)", name):
             if config:
                 done.drawn.append(name)
                 adapted[name] = f"{len(tensor)} classes in the file, {len(target)} here: drawn anew"
@@ -102,13 +107,15 @@ def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection
 
     used = {theirs.get(name) for name in wanted}
     unasked = {theirs.get(name) for name in targets} - used
+    others = layout.others if config else own.others
     unexpected: list[str] = []
     for name, key in in_file.items():
         if name not in used:
-            left = name in unasked or (layout.others and name.startswith(layout.others))
+            left = name in unasked or (others and name.startswith(others))
             (left_out if left else unexpected).append(key)
-    if config:
-        conflicts += _otherwise(config, layout, checkpoint)
+    if isinstance(network, MobileNetV3):
+        conflicts += _otherwise(network.config, layout, checkpoint)
+        conflicts += _other_names(network, done, checkpoint)
     done.report = Report(
         checkpoint.source, layout.words, tuple(done.copies), renamed, adapted, tuple(missing), tuple(unexpected),
         misshaped, tuple(conflicts), tuple(left_out),
@@ -116,13 +123,40 @@ def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection
     return done
 
 
-def _unwrapped(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Names without the ``module.`` of data-parallel and averaged networks, to those in the file; and what else is."""
-    names = list(names)
-    inside = [name for name in names if name != "n_averaged"]
-    if inside and all(name.startswith("module.") for name in inside):
-        return {name.removeprefix("module."): name for name in inside}, [name for name in names if name not in inside]
-    return {name: name for name in names}, []
+def _types(tensor: Tensor, target: Tensor) -> str:
+    return f"{tensor.dtype} in the file, {target.dtype} here".replace("torch.", "")
+
+
+def _against(tensor: Tensor, target: Tensor, *, checked: bool) -> str | None:
+    """Why the tensor cannot be copied whatever its shape, in words; with ``checked`` they have to be finite."""
+    reason = why_not_plain(tensor)
+    if reason:
+        return f"it is {reason}"
+    if number_kind(tensor.dtype) != number_kind(target.dtype):
+        return _types(tensor, target)
+    if checked and not_finite(tensor):
+        return f"{not_finite(tensor):,} of its numbers are not finite"
+    if too_large(tensor, target.dtype):
+        return f"{too_large(tensor, target.dtype):,} of its numbers are too large: {_types(tensor, target)}"
+    return None
+
+
+def _other_classes(
+    last: str, targets: Mapping[str, Tensor], theirs: Mapping[str, str], in_file: Mapping[str, str], file: Checkpoint
+) -> bool:
+    """Whether the last layers differ from those of the file in their number of outputs, and in nothing else."""
+    outputs: dict[str, set[torch.Size]] = {}
+    for name, target in targets.items():
+        if not re.fullmatch(rf"({last})\.(weight|bias)", name):
+            continue
+        key = in_file.get(theirs.get(name, ""))
+        if key is None or file.tensors[key].is_nested:
+            return False
+        shape = file.tensors[key].shape
+        outputs.setdefault(name.rpartition(".")[0], set()).add(shape[:1])
+        if len(shape) != target.dim() or shape[1:] != target.shape[1:]:
+            return False
+    return all(len(numbers) == 1 for numbers in outputs.values())  # of weights and biases alike
 
 
 def _other_channels(tensor: Tensor, target: Tensor) -> bool:
@@ -146,25 +180,24 @@ def _otherwise(config: MobileNetV3Config, layout: Layout, checkpoint: Checkpoint
         allowed = " or ".join(f"norm_eps={eps:g} with padding={padding!r}" for eps, padding in layout.settings)
         yield f"{layout.words} has {allowed}; this network has norm_eps={here[0]:g} with padding={here[1]!r}"
     if CONFIG in checkpoint.metadata:
-        trained = config_in(checkpoint)
+        trained = config_in(checkpoint.metadata, checkpoint.source)
         for name in ("norm_eps", "padding", "activation"):
             if getattr(trained, name) != getattr(config, name):
                 yield f"trained with {name}={getattr(trained, name)!r}, this network has {getattr(config, name)!r}"
         for number, (old, new) in enumerate(zip(trained.rows, config.rows, strict=False), start=1):
             if old.activation != new.activation:
                 yield f"row {number} was trained with activation={old.activation!r}, here it has {new.activation!r}"
+            if old.use_shortcut != new.use_shortcut:
+                yield f"row {number} was trained {_shortcut(old)}, here it is {_shortcut(new)}"
 
 
-def config_in(checkpoint: Checkpoint) -> MobileNetV3Config:
-    """The configuration that :func:`mnv3lib.weights.save` wrote.
+def _shortcut(row: InvertedResidualConfig) -> str:
+    return "with a shortcut" if row.use_shortcut else "without a shortcut"
 
-    Raises:
-        WeightsError: if it makes no sense to this version of the library.
-    """
-    try:
-        return MobileNetV3Config.from_dict(json.loads(checkpoint.metadata[CONFIG]))
-    except (TypeError, ValueError) as error:
-        version = checkpoint.metadata.get(VERSION, "an unknown version")
-        raise WeightsError(
-            f"{checkpoint.source}: the configuration, by mnv3lib {version}, is no good: {error}"
-        ) from error
+
+def _other_names(network: MobileNetV3, fitted: Fit, checkpoint: Checkpoint) -> Iterable[str]:
+    """Outputs that mean other classes than those of the file, whose weights they would get."""
+    there, here = checkpoint.classes, network.classes
+    if "classifier.3.weight" in fitted.copies and there is not None and here is not None and there != here:
+        first = next((pair for pair in zip(there, here, strict=False) if pair[0] != pair[1]), (len(there), len(here)))
+        yield f"the names of the classes: {first[0]!r} in the file is {first[1]!r} here"

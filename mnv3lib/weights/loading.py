@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+import mnv3lib
 from mnv3lib._checks import boolean, one_of
 from mnv3lib.network import MobileNetV3
 from mnv3lib.weights.catalogue import network_for
+from mnv3lib.weights.containers import state_dict_in
 from mnv3lib.weights.errors import WeightsError
-from mnv3lib.weights.files import CONFIG, Checkpoint, Source, read
-from mnv3lib.weights.fitting import ADAPTABLE, config_in, fit
+from mnv3lib.weights.files import Checkpoint, Source, read
+from mnv3lib.weights.fitting import ADAPTABLE, Fit, fit
+from mnv3lib.weights.metadata import CLASSIFICATION, CONFIG, config_in
 from mnv3lib.weights.names import LAYOUTS, names_in_file
 from mnv3lib.weights.report import Report
+from mnv3lib.weights.tensors import why_not_plain
+from mnv3lib.weights.wrappers import bare
 
 __all__ = ["load", "load_network", "timm_state_dict"]
 
@@ -34,28 +40,34 @@ def load(
 ) -> Report:
     """Copy weights into a network, whatever names the file has for them, or change nothing.
 
-    Known are torchvision's names for classification, LR-ASPP, DeepLabV3, SSDLite and Faster R-CNN, timm's, and ours.
-    A network that is not a :class:`mnv3lib.network.MobileNetV3` takes its own names only.
+    Known are torchvision's names for classification, LR-ASPP, DeepLabV3, SSDLite and Faster R-CNN, timm's, and ours;
+    what wrappers add (``module.``, ``_orig_mod.``) is taken off, and so is the name of what holds the network, as in
+    ``model.features.0.0.weight`` or ``detector.backbone.features.0.0.weight``. A network that is not a
+    :class:`mnv3lib.network.MobileNetV3` takes its own names only, with or without wrappers and ``model.``, ``net.``,
+    ``network.`` or ``backbone.`` in front.
 
     Args:
-        network: to be filled, in place.
+        network: to be filled, in place, also inside ``DistributedDataParallel`` or ``torch.compile``. If the file has
+            names for the classes of the last layer, and that is copied, its ``classes`` are set to these.
         source: a path, address or hub id (see :func:`mnv3lib.weights.fetch`), what :func:`mnv3lib.weights.read` gave,
-            or a state dict.
-        part: ``"features"`` fills the trunk alone, and leaves out of the file what is not in it: the classifier, or the
-            head of another task.
+            a state dict, or a dictionary that holds one among other things.
+        part: ``"features"`` fills the backbone alone, and leaves out of the file what is not in it: the classifier, or
+            the head of another task.
         adapt: what may differ. With ``"num_classes"``, the last layer is drawn anew if the file has another number of
             classes; with ``"in_channels"``, the first layer takes 3 channels' weights for another number of channels:
             their sum for 1, else repeated in turn and scaled by 3 / channels. Of torchvision's networks for other tasks
             the number of classes may differ: their last layers stay as they were.
         strict: False copies what fits and reports the rest.
-        sha256, entry: see :func:`mnv3lib.weights.read`.
+        sha256: of a file, see :func:`mnv3lib.weights.read`.
+        entry: which part of the source, see :func:`mnv3lib.weights.read`.
 
     Returns:
         A :class:`Report`. Nothing is skipped that is not in it.
 
     Raises:
-        WeightsError: if anything is missing, unexpected, of another shape, or was trained with another ε or padding,
-            with all of it; its ``report`` is the same as data. Also if the file is damaged or refused.
+        WeightsError: if anything is missing, unexpected, of another shape, sparse, quantised or not finite, was trained
+            with another ε or padding, or for classes of other names; its ``report`` has all of it. Also if the file is
+            damaged or refused, and if the network cannot be written to.
         FileNotFoundError, DownloadError, TypeError, ValueError: for the source and the arguments.
     """
     one_of("part", part, ("all", "features"))
@@ -64,39 +76,70 @@ def load(
         one_of("adapt", name, ADAPTABLE)
     if not isinstance(network, nn.Module):
         raise TypeError(f"network must be a torch.nn.Module, got {network!r}")
-    targets: dict[str, Tensor] = network.state_dict()
-    if any(tensor.is_meta for tensor in targets.values()):
-        raise ValueError("network must have storage to copy to, it is on the meta device")
-
-    if isinstance(source, Checkpoint):
-        checkpoint = source
-    elif isinstance(source, Mapping):
-        checkpoint = Checkpoint(dict(source), {}, "a state dict")
-    elif isinstance(source, str | os.PathLike):
+    network = bare(network)
+    for name, tensor in network.state_dict().items():
+        reason = "no tensor" if not isinstance(tensor, Tensor) else why_not_plain(tensor)
+        if reason:
+            raise ValueError(f"network must have numbers in memory to copy to, {name} is {reason}")
+    if isinstance(source, str | os.PathLike):
         checkpoint = read(source, sha256=sha256, entry=entry)
+    elif isinstance(source, Mapping | Checkpoint):
+        if sha256 is not None:
+            raise ValueError(f"sha256 must be None for what is no file, got {sha256!r}")
+        checkpoint = _of_memory(source, entry)
     else:
         raise TypeError(f"source must be a path, an address, a hub id or a state dict, got {source!r}")
     fitted = fit(network, checkpoint, part, adapt)
     report = fitted.report
     if strict and not report.fits:
-        raise WeightsError(f"nothing was loaded, the weights do not fit.\n{report}{_advice(report)}", report)
-    with torch.no_grad():
-        for name, tensor in fitted.copies.items():
-            targets[name].copy_(tensor)
-        for name in fitted.zeroed:
-            targets[name].zero_()
-        for name in fitted.drawn:  # as in MobileNetV3.apply_initialisation
-            if name.endswith("weight"):
-                nn.init.normal_(targets[name], 0, 0.01)
-            else:
-                nn.init.zeros_(targets[name])
+        raise WeightsError(f"nothing was loaded, the weights do not fit.\n{report.short()}{_advice(report)}", report)
+    _fill(fitted)
+    if isinstance(network, MobileNetV3) and "classifier.3.weight" in fitted.copies and checkpoint.classes is not None:
+        network.classes = checkpoint.classes
     return report
+
+
+def _of_memory(source: Mapping[str, Tensor] | Checkpoint, entry: str | None) -> Checkpoint:
+    if isinstance(source, Checkpoint):
+        tensors, shown = state_dict_in(source.tensors, entry, source.source)
+        return Checkpoint(tensors, source.metadata, shown)
+    tensors, shown = state_dict_in(source, entry, "a state dict")
+    return Checkpoint(tensors, {}, shown)
+
+
+def _fill(fitted: Fit) -> None:
+    """Write all of it, or nothing: what was there comes back if anything fails on the way."""
+    targets, random_state = fitted.targets, torch.get_rng_state()
+    with torch.no_grad():
+        before = {name: targets[name].clone() for name in (*fitted.copies, *fitted.zeroed, *fitted.drawn)}
+        try:
+            for name, tensor in fitted.copies.items():
+                targets[name].copy_(tensor)
+            for name in fitted.zeroed:
+                targets[name].zero_()
+            for name in fitted.drawn:  # as in MobileNetV3.apply_initialisation
+                if name.endswith("weight"):
+                    nn.init.normal_(targets[name], 0, 0.01)
+                else:
+                    nn.init.zeros_(targets[name])
+            for name, tensor in fitted.copies.items():
+                if not torch.equal(targets[name].nan_to_num(), tensor.to(targets[name]).nan_to_num()):
+                    raise RuntimeError(f"{name} shares its memory with another tensor, for which the file has others")
+        except BaseException as error:
+            for name, tensor in before.items():
+                with suppress(RuntimeError):  # the tensor that cannot be written, and so was not
+                    targets[name].copy_(tensor)
+            torch.set_rng_state(random_state)
+            if isinstance(error, RuntimeError):
+                reason = str(error).partition("\n")[0]
+                raise WeightsError(f"nothing was loaded, the network cannot be written to: {reason}") from error
+            raise
 
 
 def _advice(report: Report) -> str:
     """What helps in the usual cases."""
     if report.missing and all(name.startswith("classifier.") for name in report.missing):
-        return "\nFor the trunk alone, load part='features'."
+        return "\nFor the backbone alone, load part='features'."
     if report.conflicts:
         return "\nA network with the settings of a published one comes from network_for(name)."
     return ""
@@ -121,18 +164,29 @@ def load_network(
             what is given here may differ.
 
     Returns:
-        The network, in training mode as all new ones.
+        The network, in training mode as all new ones. Its ``classes`` are the names in the file, if it has them and
+        the last layer was copied.
 
     Raises:
         WeightsError, FileNotFoundError, DownloadError, TypeError, ValueError: see :func:`load`.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else read(source, sha256=sha256, entry=entry)
+    if isinstance(source, Checkpoint):
+        if sha256 is not None:
+            raise ValueError(f"sha256 must be None for what is no file, got {sha256!r}")
+        checkpoint = _of_memory(source, entry)
+    else:
+        checkpoint = read(source, sha256=sha256, entry=entry)
+    if checkpoint.kind not in (None, CLASSIFICATION):
+        raise WeightsError(
+            f"{checkpoint.source} is for a network of the kind {checkpoint.kind!r}, mnv3lib {mnv3lib.__version__} "
+            f"builds {CLASSIFICATION!r} only"
+        )
     if name is not None:
         network = network_for(name, **options)
     elif CONFIG not in checkpoint.metadata:
         raise WeightsError(f"{checkpoint.source} does not say which network it is for: give its name, or use load()")
     else:
-        network = MobileNetV3(replace(config_in(checkpoint), **options))
+        network = MobileNetV3(replace(config_in(checkpoint.metadata, checkpoint.source), **options))
     load(network, checkpoint, adapt=[option for option in ADAPTABLE if option in options])
     return network
 

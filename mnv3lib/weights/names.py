@@ -1,4 +1,4 @@
-"""What others call the tensors of a network: torchvision's heads wrap the trunk, timm numbers it by stages.
+"""What others call the tensors of a network: torchvision's heads wrap the backbone, timm numbers it by stages.
 
 Nothing is listed: the names follow from the rows of a configuration. Names here are those of a state dict, "ours" are
 torchvision's classification networks' too.
@@ -15,7 +15,7 @@ from mnv3lib.config import MobileNetV3Config
 from mnv3lib.rows import LARGE, SMALL, InvertedResidualConfig, Padding
 from mnv3lib.weights.errors import WeightsError
 
-__all__ = ["LAYOUTS", "Layout", "layout_of", "names_in_file"]
+__all__ = ["FIRST", "LAYOUTS", "Layout", "layout_of", "names_in_file"]
 
 
 class Layout(NamedTuple):
@@ -26,6 +26,8 @@ class Layout(NamedTuple):
         words: what has it.
         mark: pattern of a name's beginning that no other has.
         last: pattern of the layers, by their names in the network, that have as many outputs as there are classes.
+        first: pattern of the name of the first layer's weight.
+        backbone: beginnings of the names of all layers before the pooling.
         others: beginnings of names of what is no part of the network, the heads of other tasks.
         settings: pairs of norm_eps and padding that such a network can have been trained with; () for any.
     """
@@ -34,6 +36,8 @@ class Layout(NamedTuple):
     words: str
     mark: str
     last: str
+    first: str
+    backbone: tuple[str, ...]
     others: tuple[str, ...] = ()
     settings: tuple[tuple[float, Padding], ...] = ()
 
@@ -43,12 +47,22 @@ _LAST = r"classifier\.3"
 
 #: The first whose mark is found is the one; the last has no mark.
 LAYOUTS = (
-    Layout("timm", "a timm network", r"conv_stem\.", _LAST, settings=((1e-5, _SYMMETRIC), (1e-3, "same"))),
+    Layout(
+        "timm",
+        "a timm network",
+        r"conv_stem\.",
+        _LAST,
+        first=r"conv_stem\.weight",
+        backbone=("conv_stem.", "bn1.", "blocks."),
+        settings=((1e-5, _SYMMETRIC), (1e-3, "same")),
+    ),
     Layout(
         "ssdlite",
         "torchvision's SSDLite",
-        r"backbone\.features\.",
+        r"backbone\.features\.[01]\.\d+\.(\d|block)",  # cut in two; ours in a module called backbone is not
         r"head\.classification_head\.module_list\.\d+\.1",
+        first=r"backbone\.features\.0\.0\.0\.weight",
+        backbone=("backbone.features.",),
         others=("backbone.extra.", "head."),
         settings=((1e-3, _SYMMETRIC),),
     ),
@@ -57,6 +71,8 @@ LAYOUTS = (
         "torchvision's Faster R-CNN",
         r"backbone\.body\.",
         r"roi_heads\.box_predictor\.(cls_score|bbox_pred)",
+        first=r"backbone\.body\.0\.0\.weight",
+        backbone=("backbone.body.",),
         others=("backbone.fpn.", "rpn.", "roi_heads."),
         settings=((1e-5, _SYMMETRIC),),  # its batch norm is built without the ε of the others
     ),
@@ -65,11 +81,22 @@ LAYOUTS = (
         "torchvision's LR-ASPP or DeepLabV3",
         r"backbone\.\d",
         r"classifier\.(low_classifier|high_classifier|4)|aux_classifier\.4",
+        first=r"backbone\.0\.0\.weight",
+        backbone=("backbone.",),
         others=("classifier.", "aux_classifier."),
         settings=((1e-3, _SYMMETRIC),),
     ),
-    Layout("torchvision", "torchvision's classification network, and ours", "", _LAST),
+    Layout(
+        "torchvision",
+        "torchvision's classification network, and ours",
+        "",
+        _LAST,
+        first=r"features\.0\.0\.weight",
+        backbone=("features.",),
+    ),
 )
+#: Pattern of the first layer's weight in any layout.
+FIRST = "|".join(layout.first for layout in LAYOUTS)
 
 
 def layout_of(names: Iterable[str]) -> Layout:
@@ -100,13 +127,13 @@ def names_in_file(config: MobileNetV3Config, layout: Layout, ours: Iterable[str]
 
 
 def _wrapped_modules(config: MobileNetV3Config, layout: Layout) -> dict[str, str]:
-    """The trunk inside torchvision's networks for other tasks."""
+    """The backbone inside torchvision's networks for other tasks."""
     count = len(config.rows) + 2
     if layout.name == "segmentation":
         return {f"features.{index}": f"backbone.{index}" for index in range(count)}
     if layout.name == "fasterrcnn":
         return {f"features.{index}": f"backbone.body.{index}" for index in range(count)}
-    # SSDLite cuts the trunk inside the first block of the last stage, after its expansion (paper, Section 6.3).
+    # SSDLite cuts the backbone inside the first block of the last stage, after its expansion (paper, Section 6.3).
     cut = max((number for number, row in enumerate(config.rows, start=1) if row.stride > 1), default=0)
     if cut == 0 or not config.rows[cut - 1].use_expansion:
         raise WeightsError("SSDLite's names need a last stage that opens with a stride of 2 and an expansion")
@@ -140,10 +167,10 @@ def _timm_modules(config: MobileNetV3Config) -> dict[str, str]:
 
 
 def _timm_positions(rows: tuple[InvertedResidualConfig, ...]) -> list[tuple[int, int]]:
-    """Stage and place in it of each row: a stage of timm is what has one width in the paper's table."""
+    """Stage and position in it of each row: a stage of timm is what has one width in the paper's table."""
     for table in (LARGE, SMALL):
         # Other widths may round two stages to the same, so the printed ones count.
         if [row.stride for row in rows] == [row.stride for row in table]:
             groups = [list(group) for _, group in groupby(row.out_channels for row in table)]
-            return [(stage, place) for stage, group in enumerate(groups) for place in range(len(group))]
+            return [(stage, index) for stage, group in enumerate(groups) for index in range(len(group))]
     raise WeightsError("timm's names are known for the rows of Large and Small only, at any width")
