@@ -61,6 +61,45 @@ class Server(http.server.ThreadingHTTPServer):
         pass
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the test out of the reader's cache."""
+    monkeypatch.setenv("MNV3LIB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def animals(tmp_path: Path) -> Path:
+    """Folders of images, three classes in train and two of them in val."""
+    from datafiles import make_animals
+
+    return make_animals(tmp_path)
+
+
+@pytest.fixture
+def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CIFAR-10 in files of six images."""
+    from datafiles import make_cifar
+
+    return make_cifar(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Three images of Pascal VOC 2012."""
+    from datafiles import make_voc
+
+    return make_voc(tmp_path)
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Five images of COCO 2017."""
+    from datafiles import make_coco
+
+    return make_coco(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def site() -> Path:
     """Return the folder of the built book."""

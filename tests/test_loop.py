@@ -33,7 +33,7 @@ from mnv3lib.training.checkpoint import read
 from mnv3lib.training.distributed import Processes
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
 from mnv3lib.training.loop import Training
-from mnv3lib.training.order import Order, Position, Reproducible, derive, reseed
+from mnv3lib.training.order import Order, Position, Reproducible, derive, reseed, steps_per_epoch
 from mnv3lib.training.run import Result, train
 
 ALONE = Processes()
@@ -210,6 +210,51 @@ def test_each_image_once(images: int, batch: int, deviation: Deviation) -> None:
         shares = [len(piece) for batches in ranks for piece in batches]
         assert max(shares) - min(shares) <= 2
         assert min(shares) >= 1
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "accumulate", "sizes"),
+    [
+        (3, 2, 1, [3]),
+        (5, 2, 1, [2, 3]),
+        (7, 2, 1, [2, 2, 3]),
+        (4, 2, 1, [2, 2]),
+        (2, 2, 1, [2]),
+        (4, 3, 1, [2, 2]),
+        (7, 3, 1, [2, 2, 3]),
+        (65, 64, 1, [32, 33]),
+        (9, 8, 4, [9]),  # in steps of 4 and 5 three or four parts would have one image
+        (33, 16, 8, [16, 17]),
+        (50, 16, 6, [12, 13, 12, 13]),
+        (3, 1, 1, [1, 1, 1]),  # as asked for
+        (6, 3, 2, [3, 3]),  # 3 images make no two batches of two
+        (1, 2, 1, [1]),
+    ],
+)
+def test_no_batch_has_a_single_image_where_it_can_be_avoided(
+    images: int, batch: int, accumulate: int, sizes: list[int]
+) -> None:
+    """Batch norm cannot learn from one image."""
+    order = Order(images=images, batch_size=batch, accumulate=accumulate)
+    assert [order.size(step) for step in range(order.steps)] == sizes
+    pieces = [len(piece) for piece in order.batches(Position(0, 0), 1)]
+    assert sum(pieces) == images
+    if batch >= 2 * accumulate and images >= 2 * accumulate:
+        assert min(pieces) >= 2
+
+
+def test_the_order_is_what_it_was_where_no_batch_has_a_single_image() -> None:
+    """So that runs of an earlier version go on as they would have gone."""
+    changed = []
+    for images, batch, accumulate in product(range(1, 60), range(1, 20), (1, 2, 3)):
+        before = -(-images // batch)
+        if steps_per_epoch(images, batch, accumulate) != before:
+            changed.append((images, batch, accumulate))
+            assert images // before // accumulate <= 1
+            assert batch // accumulate >= 2
+    assert {case for case in changed if case[2] == 1} == {(images, 2, 1) for images in range(3, 60, 2)}
+    for world in (1, 2, 5):
+        assert Order(images=50, batch_size=10, world=world).steps == 5
 
 
 def test_a_step_is_the_same_images_whoever_takes_it() -> None:

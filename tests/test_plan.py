@@ -227,7 +227,11 @@ def test_times_are_said_in_two_units(seconds: float, said: str) -> None:
 
 
 def test_what_nobody_knows_is_left_out() -> None:
-    recipe = Recipe(name="a", model=PLAIN.model, data=overridden(PLAIN, ["data.name=folder", "data.root=/a"]).data)
+    recipe = Recipe(
+        name="a",
+        model=PLAIN.model,
+        data=overridden(PLAIN, ["data.name=folder", "data.root=/a", "data.options={}"]).data,
+    )
     plan = describe(recipe, images_per_second=3)
     assert (plan.images, plan.steps, plan.seconds, plan.num_classes) == (None, None, None, None)
     assert rows(plan)["images"] == "as many as there are, 8 times"

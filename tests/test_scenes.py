@@ -453,7 +453,8 @@ def test_difficulty_is_a_straight_line_with_exceptions() -> None:
     [
         ({"split": "validation"}, ValueError, "split must be one of 'train', 'val', 'test', got 'validation'"),
         ({"size": 0}, ValueError, "size must be an integer >= 1, got 0"),
-        ({"resolution": 15}, ValueError, "resolution must be at least 16, got 15"),
+        ({"resolution": 15}, ValueError, "resolution must be an integer from 16 to 4096, got 15"),
+        ({"resolution": 4097}, ValueError, "resolution must be an integer from 16 to 4096, got 4097"),
         ({"difficulty": 1.5}, ValueError, "difficulty must be a number from 0 to 1, got 1.5"),
         ({"seed": -1}, ValueError, "seed must be an integer from 0"),
         ({"seed": 1.0}, TypeError, "seed must be an integer from 0"),
@@ -491,7 +492,7 @@ def test_classification_gives_an_image_and_a_class() -> None:
     assert type(label) is int
     assert label == dataset.scene(3)["digits"][0]
     assert (dataset.classes, dataset.num_classes) == (tuple("0123456789"), 10)
-    assert dataset.broken == []
+    assert (dataset.broken, dataset.skipped) == ([], [])
     assert len(list(dataset)) == len(dataset) == 5
     assert torch.equal(dataset[-2][0], image)
     assert torch.equal(dataset[np.int64(3)][0], image)
@@ -500,6 +501,24 @@ def test_classification_gives_an_image_and_a_class() -> None:
             dataset[index]
     parity = DigitScenes("val", size=5, resolution=40, cache=False, labels="parity")
     assert [parity[i][1] for i in range(5)] == [dataset[i][1] % 2 for i in range(5)]
+
+
+def test_the_fingerprint_is_that_of_all_that_decides_the_scenes(folder: Path) -> None:
+    plain: dict[str, Any] = {"size": 3, "resolution": 32, "cache": False}
+    changes: list[dict[str, Any]] = [
+        {},
+        {"split": "val"},
+        {"seed": 1},
+        {"size": 4},
+        {"resolution": 33},
+        {"noise": 0.1},
+        {"hue": 60},
+        {"labels": "parity"},
+        {"labels": "colour"},
+        {"task": "segmentation", "digits": (1, 1)},
+    ]
+    assert len({DigitScenes(**{**plain, **change}).fingerprint for change in changes}) == len(changes)
+    assert DigitScenes(**plain).fingerprint == DigitScenes(**{**plain, "cache": folder}).fingerprint
 
 
 def test_segmentation_and_detection_tell_of_the_same_scene() -> None:

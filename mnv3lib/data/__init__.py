@@ -9,16 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnv3lib.data.datasets import BrokenFileError, open_dataset
+    from mnv3lib.data.datasets import open_dataset
+    from mnv3lib.data.errors import BrokenFileError, BrokenFilesWarning, SkippedFilesWarning
     from mnv3lib.data.scene_config import SceneConfig
     from mnv3lib.data.scenes import DigitScenes
 
-__all__ = ["BrokenFileError", "DigitScenes", "SceneConfig", "open_dataset"]
+__all__ = ["BrokenFileError", "BrokenFilesWarning", "DigitScenes", "SceneConfig", "SkippedFilesWarning", "open_dataset"]
 
 _ROOMS = {
-    "BrokenFileError": "datasets",
+    "BrokenFileError": "errors",
+    "BrokenFilesWarning": "errors",
     "DigitScenes": "scenes",
     "SceneConfig": "scene_config",
+    "SkippedFilesWarning": "errors",
     "open_dataset": "datasets",
 }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 from mnv3lib._files import VARIABLE, cache_folder, remove_unfinished, whole_file
 
-__all__ = ["HEADER_BYTES", "open_records", "records", "remembered"]
+__all__ = ["HEADER_BYTES", "checked_folder", "open_records", "records", "remembered"]
 
 #: Bytes before the first record: a line that names the format, then JSON, padded with spaces.
 HEADER_BYTES = 8192
@@ -221,3 +221,15 @@ def remembered(folder: str | os.PathLike[str] | None, name: str, key: Header, fi
                 with _with_room(path, len(data)) as stream:
                     stream.write(data)
     return entry["found"]
+
+
+def checked_folder(cache: object) -> None:
+    """Refuse what is no folder for a cache, nor None for the usual one or False for none.
+
+    Raises:
+        TypeError, ValueError: naming ``cache``.
+    """
+    if cache is not None and cache is not False and not isinstance(cache, (str, os.PathLike)):
+        raise TypeError(f"cache must be a folder, None for the usual one, or False for none, got {cache!r}")
+    if cache == "":
+        raise ValueError("cache must be a folder, None for the usual one, or False for none, got ''")

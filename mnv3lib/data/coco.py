@@ -14,22 +14,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision import datasets as vision
 from torchvision import tv_tensors
 
 from mnv3lib._checks import boolean, one_of
-from mnv3lib.data.reading import FileImages, broken, needed_folder, read_image
+from mnv3lib.data.catalogue import VOC_CLASSES
+from mnv3lib.data.errors import broken, needed_folder
+from mnv3lib.data.files import FileImages
+from mnv3lib.data.listing import read_listing
 
-__all__ = ["VOC_CATEGORIES", "VOC_CLASSES", "Coco"]
-
-#: Pascal VOC's 20 classes in its own, alphabetical order, after the background.
-VOC_CLASSES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
+__all__ = ["VOC_CATEGORIES", "Coco"]
 
 #: The COCO category of each of Pascal VOC's 21 classes, in VOC's order; 0 is the background.
 VOC_CATEGORIES = (0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
+
+#: What COCO calls them where it has another word than VOC.
+_OTHER_WORDS = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "motorbike": "motorcycle",
+    "pottedplant": "potted plant",
+    "sofa": "couch",
+    "tvmonitor": "tv",
+}
 
 #: Pixels that objects must cover for an image to be trained on with masks.
 _LEAST_AREA = 1000
@@ -38,11 +44,14 @@ _LEAST_AREA = 1000
 class Coco(FileImages):
     """COCO from ``root/<split><year>`` and ``root/annotations/instances_<split><year>.json``.
 
-    Detection: labels are COCO's own category numbers, 1 to 90 with gaps (named ``"N/A"``), as torchvision's
-    checkpoints have them. Boxes are clipped to the image, those without area are left out. Crowds are left out of what
-    is trained on and kept in what is evaluated on, where a detection that lies in one counts neither way: these targets
-    also have ``iscrowd``, bool (N,), and ``area``, float32 (N,), of the object in square pixels.
+    Detection: labels are the listing's own category numbers, in COCO 1 to 90 with gaps (named ``"N/A"``), as
+    torchvision's checkpoints have them. Boxes are clipped to the image, those without area are left out. Crowds are
+    left out of what is trained on and kept in what is evaluated on, where a detection that lies in one counts neither
+    way: these targets also have ``iscrowd``, bool (N,), and ``area``, float32 (N,), of the object in square pixels.
     Segmentation: the 20 classes that VOC has too; where two objects overlap the pixel is 255, no class.
+
+    A listing of one's own works for detection if it has COCO's form (:func:`~mnv3lib.data.listing.read_listing` says
+    what is checked). Ids of images are integers: pycocotools takes a text for a list of ids, and finds no object.
 
     Args:
         split: ``"train"`` or ``"val"``.
@@ -51,14 +60,15 @@ class Coco(FileImages):
         keep_empty: keep images without an object to learn from: no box that is more than a pixel wide and high;
             for masks, objects of VOC's classes on less than 1,000 pixels. None keeps them except in ``train``.
         evaluation: give detection targets crowds, ``iscrowd`` and ``area``; None does except in ``train``.
-        options: as of :class:`~mnv3lib.data.reading.FileImages`.
+        options: as of :class:`~mnv3lib.data.files.FileImages`. ``skip_broken`` also leaves out images whose entry, or
+            that of one of their objects, is broken.
 
     Attributes:
         coco: the annotations as pycocotools has them, crowds included, e.g. for its evaluation.
 
     Raises:
         FileNotFoundError: for a missing folder or annotation file.
-        BrokenFileError: if the annotations cannot be read.
+        BrokenFileError: if the listing is broken; for segmentation also if its categories are not COCO's.
     """
 
     def __init__(
@@ -72,67 +82,70 @@ class Coco(FileImages):
         evaluation: bool | None = None,
         **options: Any,
     ) -> None:
-        self.evaluation = split != "train" if evaluation is None else boolean("evaluation", evaluation)
         self.task = one_of("task", task, ("segmentation", "detection"))
+        self.evaluation = split != "train" if evaluation is None else boolean("evaluation", evaluation)
+        keep = split != "train" if keep_empty is None else boolean("keep_empty", keep_empty)
         name = f"{split}{year}"
         layout = f"{root}/{name}/*.jpg and {root}/annotations/instances_{name}.json"
-        folder = needed_folder(Path(root).expanduser() / name, layout)
-        listing = folder.parent / "annotations" / f"instances_{name}.json"
+        self._folder = needed_folder(Path(root).expanduser() / name, layout)
+        listing = self._folder.parent / "annotations" / f"instances_{name}.json"
         if not listing.is_file():
             raise FileNotFoundError(f"there is no file {listing}. Expected: {layout}")
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._set = vision.CocoDetection(os.fspath(folder), os.fspath(listing))
-            names = {category["id"]: category["name"] for category in self._set.coco.dataset["categories"]}
-        except Exception as error:  # whatever the parser makes of a damaged file
-            what = f"has no {error}" if isinstance(error, KeyError) else error
-            raise broken(listing, what) from error
-        self.coco = self._set.coco
+        found = read_listing(listing, masks_of=VOC_CATEGORIES if task == "segmentation" else None)
+        names = found.categories
         if task == "segmentation":
-            classes = VOC_CLASSES
+            _must_be_cocos(listing, names)
+            classes: tuple[str, ...] = VOC_CLASSES
         else:
-            classes = ("background", *(names.get(number, "N/A") for number in range(1, max(names, default=0) + 1)))
-        keep = keep_empty if keep_empty is not None else split != "train"
-        self.ids: list[int] = [number for number in self._set.ids if keep or self._is_worth_it(number)]
-        self._listing = listing
+            classes = ("background", *(names.get(number, "N/A") for number in range(1, max(names) + 1)))
+        self._images, self._listed, self._listing = found.images, found.objects, listing
+        self.coco = _indexed(found.images, found.objects, names)
+        self.ids: list[int] = [number for number in sorted(found.images) if keep or self._is_worth_it(number)]
 
         def files(item: int) -> list[Path]:
             return [self._path(item)] if item else [self._path(item), listing]
 
-        super().__init__(f"COCO {name}, {task}", classes, len(self.ids), files, **options)
+        super().__init__(
+            f"COCO {name}, {task}",
+            classes,
+            [f"{found.digest} {number} {found.images[number]['file_name']}" for number in self.ids],
+            files,
+            broken=[(os.fspath(listing), fault) for fault in found.faults],
+            skipped=[(os.fspath(listing), reason) for reason in found.skipped],
+            settings={"keep_empty": keep},
+            **options,
+        )
 
     def _objects(self, number: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.coco.loadAnns(self.coco.getAnnIds(number))
+        found = self._listed[number]
         return found if self.task == "detection" else [x for x in found if x["category_id"] in VOC_CATEGORIES]
 
     def _is_worth_it(self, number: int) -> bool:
         objects = self._objects(number)
         if self.task == "detection":
             return any(min(entry["bbox"][2:]) > 1 for entry in objects)
-        return sum(entry["area"] for entry in objects) > _LEAST_AREA
-
-    def _about(self, item: int) -> dict[str, Any]:
-        found: dict[str, Any] = self.coco.loadImgs(self.ids[item])[0]
-        return found
+        return bool(sum(entry["area"] for entry in objects) > _LEAST_AREA)
 
     def _path(self, item: int) -> Path:
-        return Path(self._set.root) / self._about(item)["file_name"]
+        return self._folder / self._images[self.ids[item]]["file_name"]
 
     def load(self, item: int) -> tuple[tv_tensors.Image, Any]:
-        path, about = self._path(item), self._about(item)
-        image = read_image(path)
-        size = (image.shape[-2], image.shape[-1])
-        if size != (about["height"], about["width"]):
-            raise broken(path, f"is of {size} pixels, its annotations of {(about['height'], about['width'])}")
+        path, about = self._path(item), self._images[self.ids[item]]
+        image = self.read_image(path)
+        size, listed = (image.shape[-2], image.shape[-1]), (about["height"], about["width"])
+        if size != listed:
+            turned = ", as if it lay on its side; see upright" if size == listed[::-1] else ""
+            raise broken(path, f"is of {size} pixels, its annotations of {listed}{turned}")
         objects = self._objects(self.ids[item])
+        if self.task == "detection":
+            return image, self._boxes(objects, size, item)
         try:
-            target = self._mask(objects, size) if self.task == "segmentation" else self._boxes(objects, size, item)
-        except Exception as error:  # of what may be in a JSON file in place of a box or a polygon
+            return image, self._mask(objects, size)
+        except Exception as error:  # of what may be in a polygon in place of numbers
             raise broken(self._listing, f"the objects of {path.name}: {type(error).__name__}: {error}") from error
-        return image, target
 
     def _boxes(self, objects: list[dict[str, Any]], size: tuple[int, int], item: int) -> dict[str, Any]:
-        wanted = [entry for entry in objects if self.evaluation or not entry.get("iscrowd", 0)]
+        wanted = [entry for entry in objects if self.evaluation or not entry["iscrowd"]]
         corners = torch.tensor([entry["bbox"] for entry in wanted], dtype=torch.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]
         corners[:, 0::2].clamp_(min=0, max=size[1])
@@ -144,9 +157,7 @@ class Coco(FileImages):
             "image_id": self.ids[item],
         }
         if self.evaluation:
-            target["iscrowd"] = torch.tensor([bool(entry.get("iscrowd", 0)) for entry in wanted], dtype=torch.bool)[
-                here
-            ]
+            target["iscrowd"] = torch.tensor([bool(entry["iscrowd"]) for entry in wanted], dtype=torch.bool)[here]
             target["area"] = torch.tensor([entry["area"] for entry in wanted], dtype=torch.float32)[here]
         return target
 
@@ -159,3 +170,30 @@ class Coco(FileImages):
             covered += own
         mask[covered > 1] = 255
         return tv_tensors.Mask(torch.from_numpy(mask))
+
+
+def _must_be_cocos(listing: Path, names: dict[int, str]) -> None:
+    """Masks have VOC's classes, found by COCO's numbers: those of another listing would mean something else."""
+    for number, name in zip(VOC_CATEGORIES[1:], VOC_CLASSES[1:], strict=True):
+        words = {name, _OTHER_WORDS.get(name, name)}
+        if number in names and names[number].lower() not in words:
+            raise broken(
+                listing,
+                f"category {number} is {names[number]!r}, in COCO it is {_OTHER_WORDS.get(name, name)!r}: masks are "
+                "made of COCO's categories only",
+            )
+
+
+def _indexed(images: dict[int, Any], objects: dict[int, list[Any]], names: dict[int, str]) -> Any:
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = {
+        "info": {},
+        "images": list(images.values()),
+        "annotations": [entry for found in objects.values() for entry in found],
+        "categories": [{"id": number, "name": name} for number, name in names.items()],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco

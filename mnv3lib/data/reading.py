@@ -1,89 +1,56 @@
-"""What all data sets made of files share: reading an image, and what happens when a file cannot be read."""
+"""Images and masks from files, as uint8 tensors."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import warnings
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from operator import index as as_index
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
-from torch.utils.data import Dataset
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision import tv_tensors
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from mnv3lib.data.cache import remembered
+from mnv3lib.data.errors import broken
 
-__all__ = ["BrokenFileError", "BrokenFilesWarning", "FileImages", "needed_folder", "read_image", "read_mask"]
+__all__ = ["VERSION", "read_image", "read_mask"]
 
-Transform = Callable[[Any, Any], Any]
+#: Raised when other files than before can be read, or the same give other pixels.
+VERSION = 2
 
-_AT_A_TIME = 512  # items handed to the threads that read them; a million at once would fill the memory
-
-
-class BrokenFileError(RuntimeError):
-    """A file of a data set is missing, damaged or not what it should be; the message names it.
-
-    Attributes:
-        path: of the file.
-        reason: what is wrong with it.
-    """
-
-    # With one argument only: a loader makes an exception of a worker process anew from its message.
-    def __init__(self, message: str, path: str = "", reason: str = "") -> None:
-        super().__init__(message)
-        self.path = path
-        self.reason = reason or message
+#: Modes of 16-bit grey values, in either order of bytes.
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
-class BrokenFilesWarning(UserWarning):
-    """Files were left out because they cannot be read, as ``skip_broken`` asks."""
+def read_image(path: str | os.PathLike[str], *, upright: bool = False) -> tv_tensors.Image:
+    """The image in a file as uint8 (3, H, W), of several frames or pages the first.
 
+    Grey, palette and CMYK become RGB, transparency is ignored as torchvision ignores it, 16 bits a channel become 8 by
+    scaling.
 
-def broken(path: str | os.PathLike[str], reason: object) -> BrokenFileError:
-    """An error that names a file; the data set adds its own name and what to do."""
-    said = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason) or type(reason).__name__
-    return BrokenFileError(f"{path}: {said}", str(path), said)
-
-
-def needed_folder(path: Path, layout: str) -> Path:
-    """Return ``path`` if it is a folder, and otherwise say what is expected there."""
-    if not path.is_dir():
-        there = ", ".join(sorted(entry.name for entry in path.parent.iterdir())[:8]) if path.parent.is_dir() else ""
-        beside = f"; {path.parent} has {there}" if there else ""
-        raise FileNotFoundError(f"there is no folder {path}{beside}. Expected: {layout}")
-    return path
-
-
-def _decoded(path: Path, mode: str | None) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            if mode is not None:
-                return picture.convert(mode)
-            picture.load()
-            return picture.copy()
-    except MemoryError:
-        raise
-    except UnidentifiedImageError as error:
-        raise broken(path, "cannot be identified as an image") from error
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged files, SyntaxError among them
-        raise broken(path, error) from error
-
-
-def read_image(path: str | os.PathLike[str]) -> tv_tensors.Image:
-    """The image in a file as uint8 (3, H, W); grey, palette and CMYK become RGB.
+    Args:
+        upright: turn the image as its EXIF orientation says, as viewers do; False for the pixels as they are stored,
+            which published accuracies were measured on. An orientation that cannot be read turns nothing.
 
     Raises:
-        BrokenFileError: if it is missing or cannot be decoded to its end.
+        BrokenFileError: if it is missing or cannot be decoded to its end, has more than Pillow's limit of pixels
+            (``PIL.Image.MAX_IMAGE_PIXELS``, twice), or holds 32-bit values, of which nobody knows which is white.
     """
-    return tv_tensors.Image(pil_to_tensor(_decoded(Path(path), "RGB")))
+    file = Path(path)
+    picture = _decoded(file, upright)
+    if picture.mode in _SIXTEEN_BITS or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        # 65,535 is white; Pillow's own conversion cuts off at 255.
+        grey = (np.asarray(picture).astype(np.uint32) * 255 + 32_767) // 65_535
+        picture = Image.fromarray(grey.astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise broken(file, f"32-bit values (mode {picture.mode}) have no fixed white: store it with 8 or 16 bits")
+    elif "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # otherwise Pillow warns of some palettes
+    try:
+        return tv_tensors.Image(pil_to_tensor(picture.convert("RGB")))
+    except ValueError as error:  # of a mode that has no colours
+        raise broken(file, error) from error
 
 
 def read_mask(path: str | os.PathLike[str], classes: int, size: Sequence[int]) -> tv_tensors.Mask:
@@ -96,7 +63,7 @@ def read_mask(path: str | os.PathLike[str], classes: int, size: Sequence[int]) -
     Raises:
         BrokenFileError: if it cannot be decoded, has other values, another size, or colours instead of classes.
     """
-    picture = _decoded(Path(path), None)
+    picture = _decoded(Path(path), upright=False)
     if picture.mode not in ("P", "L"):
         raise broken(path, f"a mask has a palette or grey values, not mode {picture.mode}")
     values = np.array(picture)
@@ -108,116 +75,33 @@ def read_mask(path: str | os.PathLike[str], classes: int, size: Sequence[int]) -
     return tv_tensors.Mask(torch.from_numpy(values))
 
 
-class FileImages(Dataset[Any]):
-    """A data set whose items are read from files when they are asked for.
+def _decoded(path: Path, upright: bool) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            found = _turned(picture) if upright else picture.copy()
+            found.format = picture.format
+            return found
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:
+        raise broken(path, _no_image(path)) from error
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files, SyntaxError among them
+        raise broken(path, error) from error
 
-    Args:
-        title: what it is, for messages, e.g. ``"VOC 2012 train"``.
-        classes: names by label.
-        items: how many there are on disk.
-        files: for an item, the files that it is read from.
-        transform: called as ``transform(image, target)``; returns both.
-        skip_broken: leave out items with a file that cannot be read. Every file is then read once, when the data set
-            is opened, so that its length and order are known and the same in every process: they are those of the
-            readable items. What is found is kept in ``cache`` until a file changes.
-        cache: folder for that, as of :class:`~mnv3lib.data.scenes.DigitScenes`.
 
-    Attributes:
-        num_classes: number of ``classes``.
-        broken: (path, what is wrong) of each item left out; empty without ``skip_broken``.
+def _turned(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # damaged EXIF in a sound image
+        return picture.copy()
 
-    Raises:
-        BrokenFileError: by ``dataset[i]``, naming the file, if it cannot be read.
-    """
 
-    def __init__(
-        self,
-        title: str,
-        classes: Sequence[str],
-        items: int,
-        files: Callable[[int], Iterable[str | os.PathLike[str]]],
-        *,
-        transform: Transform | None = None,
-        skip_broken: bool = False,
-        cache: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.title = title
-        self.classes = tuple(classes)
-        self.num_classes = len(self.classes)
-        self.transform = transform
-        self.broken: list[tuple[str, str]] = []
-        self._items: Sequence[int] = range(items)
-        if skip_broken:
-            self._leave_out_broken(files, cache)
-        if not len(self):
-            raise FileNotFoundError(f"{title}: there is no image in it" + " that can be read" * bool(self.broken))
-
-    @abstractmethod
-    def load(self, item: int) -> tuple[tv_tensors.Image, Any]:
-        """Image and target of an item on disk, or :class:`BrokenFileError`."""
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        place = as_index(index)
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"index {place} is outside of {len(self)} images")
-        try:
-            image, target = self.load(int(self._items[place]))
-        except BrokenFileError as error:
-            raise BrokenFileError(
-                f"{self.title}: {error.path}: {error.reason}. Restore the file, or leave out what cannot be read "
-                "with skip_broken=True.",
-                error.path,
-                error.reason,
-            ) from error
-        return (image, target) if self.transform is None else self.transform(image, target)
-
-    def _leave_out_broken(
-        self, files: Callable[[int], Iterable[str | os.PathLike[str]]], cache: str | os.PathLike[str] | None
-    ) -> None:
-        digest = hashlib.sha256()
-        for item in self._items:
-            for path in files(item):
-                try:
-                    about = os.stat(path)
-                    digest.update(f"{os.fspath(path)}\0{about.st_size}\0{about.st_mtime_ns}\0".encode())
-                except OSError:
-                    digest.update(f"{os.fspath(path)}\0missing\0".encode())
-        key = {"title": self.title, "files": digest.hexdigest()}
-        found = remembered(cache, "readable", key, self._scan)
-        if found:
-            self.broken = [(path, reason) for _, path, reason in found]
-            out = {item for item, _, _ in found}
-            self._items = np.array([item for item in self._items if item not in out], dtype=np.int64).tolist()
-            first = "; ".join(f"{path}: {reason}" for path, reason in self.broken[:3])
-            more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-            warnings.warn(
-                f"{self.title}: {len(found)} of {len(found) + len(self)} images are left out, they cannot be read: "
-                f"{first}{more}",
-                BrokenFilesWarning,
-                stacklevel=4,
-            )
-
-    def _scan(self) -> list[tuple[int, str, str]]:
-        """Read every item, and return number, path and reason of those that cannot be read."""
-        from tqdm import tqdm
-
-        def fault(item: int) -> tuple[int, str, str] | None:
-            try:
-                self.load(item)
-            except BrokenFileError as error:
-                return item, error.path, error.reason
-            return None
-
-        found: list[tuple[int, str, str]] = []
-        with (
-            ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool,
-            tqdm(total=len(self._items), desc=f"reading {self.title}", unit="image", disable=None) as bar,
-        ):
-            for first in range(0, len(self._items), _AT_A_TIME):
-                some = self._items[first : first + _AT_A_TIME]
-                found += filter(None, pool.map(fault, some))
-                bar.update(len(some))
-        return found
+def _no_image(path: Path) -> str:
+    with path.open("rb") as stream:
+        start = stream.read(64)
+    if not start:
+        return "is empty"
+    if start.startswith(b"version https://git-lfs."):
+        return "is Git LFS's pointer to an image, not the image: fetch it with `git lfs pull`"
+    return "cannot be identified as an image"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnv3lib.data.scene_config import SceneConfig, record_type
+from mnv3lib.data.scene_config import COLOURS, SceneConfig, record_type
 from mnv3lib.data.sources import GLYPH_SIDE, GLYPH_STEP, SPLITS, Sources, sources
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ __all__ = ["COLOURS", "NOTHING", "VERSION", "render"]
 #: Raised whenever the same parameters give other pixels; a cache of another version is not used.
 VERSION = 1
 
-#: The inks, a sixth of the colour circle apart.
-COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
+#: The colours of the inks, in the order of their names.
 _INK = ((255, 0, 0), (255, 255, 0), (0, 255, 0), (0, 255, 255), (0, 0, 255), (255, 0, 255))
 
 #: Stands for the digit and the colour where a scene has fewer digits than there is room for.

@@ -5,14 +5,28 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from numbers import Real
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from mnv3lib._checks import fraction, positive_int
 
-__all__ = ["SceneConfig", "record_type"]
+__all__ = ["COLOURS", "LABELS", "SIZE", "SceneConfig", "SceneOptions", "record_type"]
 
+#: The inks, a sixth of the colour circle apart.
+COLOURS = ("red", "yellow", "green", "cyan", "blue", "magenta")
+
+#: What can be asked about a digit, and the names of the answers.
+LABELS: dict[str, tuple[str, ...]] = {
+    "digit": tuple("0123456789"),
+    "parity": ("even", "odd"),
+    "colour": COLOURS,
+}
+
+#: Images of a split, unless its size is said.
+SIZE = 10_000
+
+_LARGEST = 4096  # pixels of the image's side: fixed-point coordinates and records of more would overflow
 _SMALLEST = 16  # pixels of the image's side, and of the side of a square as large as a digit's share of the image
 _EASY = {"scale": (0.6, 0.95), "contrast": (0.75, 1.0), "noise": 0.03, "blur": 0.0, "rotation": 10.0, "warp": 0.1}
 _HARD = {"scale": (0.3, 0.75), "contrast": (0.4, 0.9), "noise": 0.12, "blur": 0.016, "rotation": 35.0, "warp": 0.3}
@@ -40,7 +54,7 @@ class SceneConfig:
     """Everything that decides what scenes look like.
 
     Attributes:
-        resolution: side of the square image in pixels, at least 16.
+        resolution: side of the square image in pixels, from 16 to 4096.
         digits: least and most digits in a scene. With n of them the image is divided into n cells, and each digit
             stays in its own: none covers another.
         scale: side of a digit's 8×8 square as a part of its cell's shorter side (of the image, if it is alone),
@@ -70,8 +84,8 @@ class SceneConfig:
             object.__setattr__(self, name, value)
 
         put("resolution", positive_int("resolution", self.resolution))
-        if self.resolution < _SMALLEST:
-            raise ValueError(f"resolution must be at least {_SMALLEST}, got {self.resolution}")
+        if not _SMALLEST <= self.resolution <= _LARGEST:
+            raise ValueError(f"resolution must be an integer from {_SMALLEST} to {_LARGEST}, got {self.resolution}")
         if not isinstance(self.digits, (tuple, list)) or len(self.digits) != 2:
             raise TypeError(f"digits must be two integers, lowest and highest, got {self.digits!r}")
         put("digits", tuple(positive_int("digits", value) for value in self.digits))
@@ -112,6 +126,20 @@ rotation=35.0, warp=0.3, saturation=1.0, hue=0.0)
     def as_dict(self) -> dict[str, Any]:
         """The attributes by name, as JSON has them: lists for tuples."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+class SceneOptions(TypedDict, total=False):
+    """Attributes of :class:`SceneConfig` that do not follow the difficulty."""
+
+    digits: tuple[int, int]
+    scale: tuple[float, float]
+    contrast: tuple[float, float]
+    noise: float
+    blur: float
+    rotation: float
+    warp: float
+    saturation: float
+    hue: float
 
 
 def record_type(config: SceneConfig) -> np.dtype[np.void]:

@@ -6,10 +6,13 @@ before anything is drawn (:mod:`mnv3lib.data.sources`): what the test shows, tra
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable
+from functools import cached_property
 from operator import index as as_index
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import torch
@@ -18,38 +21,17 @@ from torchvision import tv_tensors
 
 from mnv3lib._checks import one_of, positive_int
 from mnv3lib.data import cache as store
-from mnv3lib.data.render import COLOURS, NOTHING, VERSION, render
-from mnv3lib.data.scene_config import SceneConfig, record_type
+from mnv3lib.data.render import NOTHING, VERSION, render
+from mnv3lib.data.scene_config import COLOURS, LABELS, SIZE, SceneConfig, SceneOptions, record_type
 from mnv3lib.data.sources import SPLITS, fingerprint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LABELS", "DigitScenes", "SceneOptions"]
+__all__ = ["DigitScenes"]
 
 Task = Literal["classification", "segmentation", "detection"]
 Labels = Literal["digit", "parity", "colour"]
-
-#: What can be asked about a digit, and the names of the answers.
-LABELS: dict[str, tuple[str, ...]] = {
-    "digit": tuple("0123456789"),
-    "parity": ("even", "odd"),
-    "colour": COLOURS,
-}
-
-
-class SceneOptions(TypedDict, total=False):
-    """Attributes of :class:`~mnv3lib.data.scene_config.SceneConfig` that do not follow the difficulty."""
-
-    digits: tuple[int, int]
-    scale: tuple[float, float]
-    contrast: tuple[float, float]
-    noise: float
-    blur: float
-    rotation: float
-    warp: float
-    saturation: float
-    hue: float
 
 
 class DigitScenes(Dataset[Any]):
@@ -62,7 +44,7 @@ class DigitScenes(Dataset[Any]):
     Args:
         split: ``"train"``, ``"val"`` or ``"test"``; each has writing and photograph regions of its own.
         size: number of images.
-        resolution: side of an image in pixels, at least 16.
+        resolution: side of an image in pixels, from 16 to 4096.
         difficulty: from 0 (large, clear digits) to 1 (small, faint, turned and noisy ones).
         seed: from 0 to 2⁶³ − 1.
         task: decides the target, see below.
@@ -84,7 +66,8 @@ class DigitScenes(Dataset[Any]):
     Attributes:
         classes: names by label; for segmentation and detection the first is ``"background"``.
         num_classes: how many names.
-        broken: always empty; data sets of files have it.
+        broken, skipped: always empty; data sets of files have them.
+        fingerprint: SHA-256 of all that decides the scenes and their classes.
         config: all parameters of the scenes.
         records: (size,) the scenes as they are stored, see :func:`~mnv3lib.data.scene_config.record_type`; None if
             ``cache`` is False.
@@ -98,7 +81,7 @@ class DigitScenes(Dataset[Any]):
         self,
         split: str = "train",
         *,
-        size: int = 10_000,
+        size: int = SIZE,
         resolution: int = 64,
         difficulty: float = 0.0,
         seed: int = 0,
@@ -119,8 +102,7 @@ class DigitScenes(Dataset[Any]):
         if not 0 <= seed < 2**63:
             raise ValueError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
         self.seed = int(seed)
-        if isinstance(cache, bool) and cache:
-            raise TypeError("cache must be a folder, None for the usual one, or False for none, got True")
+        store.checked_folder(cache)
         if self.task != "classification":
             scene.setdefault("digits", (1, 4))
         self.config = SceneConfig.from_difficulty(difficulty, resolution=resolution, **scene)
@@ -133,6 +115,7 @@ class DigitScenes(Dataset[Any]):
         self.classes = names if self.task == "classification" else ("background", *names)
         self.num_classes = len(self.classes)
         self.broken: list[tuple[str, str]] = []
+        self.skipped: list[tuple[str, str]] = []
         self._class_of = self._table()
         self._kind = record_type(self.config)
         self.records: NDArray[np.void] | None = None
@@ -141,19 +124,28 @@ class DigitScenes(Dataset[Any]):
             self.records, self._path = store.records(
                 cache,
                 f"digitscenes-{split}",
-                {
-                    "version": VERSION,
-                    "sources": fingerprint(),
-                    "split": self.split,
-                    "seed": self.seed,
-                    "size": self.size,
-                    **self.config.as_dict(),
-                },
+                self._key(),
                 self._kind,
                 self.size,
                 self._make,
                 progress=progress,
             )
+
+    def _key(self) -> dict[str, Any]:
+        """All that decides the scenes."""
+        return {
+            "version": VERSION,
+            "sources": fingerprint(),
+            "split": self.split,
+            "seed": self.seed,
+            "size": self.size,
+            **self.config.as_dict(),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        about = {**self._key(), "task": self.task, "classes": self.classes}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     def _table(self) -> NDArray[np.uint8]:
         """The class of each digit in each colour, (10, 6)."""

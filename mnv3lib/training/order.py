@@ -2,9 +2,10 @@
 
 An epoch is a shuffle of all images that depends on the seed and the epoch alone. It is cut into steps, a step into
 pieces, one for each process and accumulated batch, and both cuts are as even as they can be: no image is left out or
-comes twice, and no epoch ends in a batch of one. Augmentation draws its random numbers from the seed, the epoch and
-the number of the image, so that an image looks the same whichever process or worker prepares it. Where training stands
-is therefore two integers, epoch and step; there is no state of a generator to lose.
+comes twice. Batch norm cannot learn from a batch of one, and the cut avoids it where it can (:func:`steps_per_epoch`).
+Augmentation draws its random numbers from the seed, the epoch and the number of the image, so that an image looks the
+same whichever process or worker prepares it. Where training stands is therefore two integers, epoch and step; there is
+no state of a generator to lose.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.utils.data import Dataset, Sampler
 
 from mnv3lib._checks import positive_int
 
-__all__ = ["Order", "Position", "Reproducible", "derive", "reseed"]
+__all__ = ["Order", "Position", "Reproducible", "derive", "reseed", "steps_per_epoch"]
 
 #: Which image, in which epoch.
 Key = tuple[int, int]
@@ -47,6 +48,19 @@ def reseed(*key: int | str) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
+def steps_per_epoch(images: int, batch_size: int, accumulate: int = 1) -> int:
+    """How many steps an epoch is cut into: as few as ``batch_size`` allows.
+
+    If that left an accumulated batch with a single image although ``batch_size`` gives each two or more, there are
+    fewer, and some are larger than ``batch_size``: 3 images in batches of 2 make one step of 3, 5 make steps of 2 and
+    3. The processes do not count, so that a run goes on with any number of them; each takes its part of every batch.
+    """
+    steps = -(-images // batch_size)
+    if batch_size >= 2 * accumulate and images // steps < 2 * accumulate:
+        return max(1, images // (2 * accumulate))
+    return steps
+
+
 class Position(NamedTuple):
     """Where training stands: so many steps of an epoch are done, both counted from 0."""
 
@@ -60,7 +74,7 @@ class Order:
 
     Args:
         images: number of training images.
-        batch_size: most images in a step, over all processes and accumulated batches.
+        batch_size: most images in a step, over all processes and accumulated batches; see :func:`steps_per_epoch`.
         seed: of the shuffles.
         accumulate: batches a process handles one after the other before a step.
         rank: number of this process.
@@ -93,7 +107,7 @@ class Order:
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return -(-self.images // self.batch_size)
+        return steps_per_epoch(self.images, self.batch_size, self.accumulate)
 
     @property
     def pieces(self) -> int:

@@ -8,22 +8,11 @@ from typing import Any
 from mnv3lib._checks import positive_int, positive_real
 from mnv3lib.config import MobileNetV3Config
 from mnv3lib.cost import profile
-from mnv3lib.recipe import NETWORKS, Data, Recipe, factor
+from mnv3lib.data import catalogue
+from mnv3lib.recipe import NETWORKS, Recipe, factor
 
 __all__ = ["Plan", "activations_kept", "describe", "trial"]
 
-#: Training images of data sets that are always the same; of COCO, those with objects.
-_IMAGES = {"imagenet": 1_281_167, "cifar10": 50_000, ("coco", "detection"): 117_266, ("voc", "segmentation"): 1_464}
-#: Classes, with the background where the task has one.
-_CLASSES = {
-    "imagenet": 1000,
-    "cifar10": 10,
-    "voc": 21,
-    ("digitscenes", "classification"): 10,
-    "digitscenes": 11,
-    ("coco", "detection"): 91,
-    ("coco", "segmentation"): 21,
-}
 #: Images of a trial's step in each process: enough for the speed, and no machine runs out of memory by them.
 _TRIAL = 64
 #: Numbers that an optimiser keeps for each parameter, with and without momentum.
@@ -59,7 +48,11 @@ class Plan:
     @property
     def steps_per_epoch(self) -> int | None:
         """Steps of the optimiser that see every image once; the last batches are not left out."""
-        return None if self.images is None else -(-self.images // self.recipe.batch_size)
+        from mnv3lib.training.order import steps_per_epoch
+
+        if self.images is None:
+            return None
+        return steps_per_epoch(self.images, self.recipe.batch_size, self.recipe.accumulate)
 
     @property
     def steps(self) -> int | None:
@@ -152,11 +145,9 @@ def describe(
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
     """
-    images = _images(recipe) if images is None else positive_int("images", images)
-    if num_classes is None:
-        num_classes = _CLASSES.get((recipe.data.name, recipe.task), _CLASSES.get(recipe.data.name))
-    else:
-        positive_int("num_classes", num_classes)
+    known = catalogue.known(recipe.data, "train", recipe.task)
+    images = known.images if images is None else positive_int("images", images)
+    num_classes = known.classes if num_classes is None else positive_int("num_classes", num_classes)
     if images_per_second is not None:
         images_per_second = positive_real("images_per_second", images_per_second)
     activations = None
@@ -249,14 +240,6 @@ def activations_kept(config: MobileNetV3Config, resolution: int) -> tuple[int, i
     # The pooled channels, the hidden layer before and after its activation, and dropout's mask.
     each += config.last_conv + (1 + hard_swish + (config.dropout > 0)) * config.last_channel
     return each, once + 2 * config.last_conv
-
-
-def _images(recipe: Recipe) -> int | None:
-    data: Data = recipe.data
-    if data.name == "digitscenes":
-        size = data.options.get("size", 10_000)
-        return positive_int("recipe.data.options.size", size)
-    return _IMAGES.get((data.name, recipe.task), _IMAGES.get(data.name))
 
 
 def _batch(recipe: Recipe) -> str:
