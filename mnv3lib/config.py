@@ -5,17 +5,18 @@ Nothing here knows about tensors. The torch network (:mod:`mnv3lib.network`) is 
 read the same rows they cannot disagree.
 
 The rows are in :mod:`mnv3lib.rows`, and their names can be imported from here. Source: Howard et al., "Searching for
-MobileNetV3", arXiv:1905.02244v5; channel rules as in torchvision and TF-slim.
+MobileNetV3", arXiv:1905.02244v5; rounding rules as in torchvision and TF-slim.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, TypedDict, TypeVar, Unpack
 
-from mnv3lib._checks import boolean, fraction, one_of, positive_int, positive_real
+from mnv3lib._checks import fraction, one_of, positive_int, positive_real
+from mnv3lib._scaling import DILATION_POLICIES, ROUNDINGS, DilationPolicy, Rounding, Scaling
 from mnv3lib.rows import (
     ACTIVATIONS,
     LARGE,
@@ -35,9 +36,12 @@ __all__ = [
     "PADDINGS",
     "ROUNDINGS",
     "SMALL",
+    "VARIANTS",
     "InvertedResidualConfig",
     "MobileNetV3Config",
     "Options",
+    "RowOptions",
+    "Variant",
     "large",
     "large_minimalistic",
     "make_divisible",
@@ -46,13 +50,30 @@ __all__ = [
     "small_minimalistic",
 ]
 
-Rounding = Literal["torchvision", "paper", "timm"]
-DilationPolicy = Literal["torchvision", "paper"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
-ROUNDINGS: tuple[Rounding, ...] = ("torchvision", "paper", "timm")
-DILATION_POLICIES: tuple[DilationPolicy, ...] = ("torchvision", "paper")
+
+class Options(TypedDict, total=False):
+    """The keywords every variant takes; :meth:`MobileNetV3Config.from_rows` explains them."""
+
+    num_classes: int
+    width_mult: float
+    reduced_tail: bool
+    dilated: bool
+    dropout: float
+    in_channels: int
+    rounding: Rounding
+    dilation_policy: DilationPolicy
+    norm_eps: float
+    norm_momentum: float
+    padding: Padding
+    stochastic_depth: float
+
+
+class RowOptions(Options, total=False):
+    """The keywords that a table of rows takes: a variant's, and the activation, which a variant brings."""
+
+    activation: Activation
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +89,9 @@ class MobileNetV3Config:
         dropout: rate in front of the last linear layer, 0 to 1.
         activation: ``"HS"`` or ``"RE"``, for the stem, the last convolution and the classifier.
         norm_eps: ε of batch norm, above 0. A trained network needs the one it was trained with.
-        norm_momentum: part of a batch's statistics in the running ones, 0 to 1; PyTorch's sense, one minus a decay.
+        norm_momentum: weight of a batch's statistics in the running ones, 0 to 1; PyTorch's sense, one minus a decay.
         padding: ``"symmetric"``, or ``"same"`` as TensorFlow pads: on an even side, a convolution of stride 2 gets one
-            line less at the top and the left. The sizes of all maps are the same.
+            line less at the top and the left. The sizes of all feature maps are the same.
         stochastic_depth: rate at which the last block is left out in training, 0 to 1, image by image; it rises with
             the block's number from the first to the last, and a block without a shortcut is never left out (Huang et
             al., "Deep Networks with Stochastic Depth", arXiv:1603.09382).
@@ -108,7 +129,7 @@ class MobileNetV3Config:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Indices into the network's ``features`` of the last map at each resolution, from fine to coarse.
+        """Indices into the network's ``features`` of the last feature map at each resolution, from fine to coarse.
 
         The stem is 0, the rows count from 1 and the last convolution comes after them.
         """
@@ -128,7 +149,7 @@ class MobileNetV3Config:
         """What :meth:`to_dict` gave. What an older version did not write has its default.
 
         Raises:
-            TypeError, ValueError: naming a part that is unknown or missing, or that a configuration would refuse.
+            TypeError, ValueError: naming a field that is unknown or missing, or that a configuration would refuse.
         """
         _known_keys("config", cls, described)
         if not isinstance(described["rows"], list | tuple):
@@ -140,23 +161,7 @@ class MobileNetV3Config:
 
     @classmethod
     def from_rows(
-        cls,
-        rows: Iterable[InvertedResidualConfig],
-        *,
-        last_channel: int,
-        width_mult: float = 1.0,
-        reduced_tail: bool = False,
-        dilated: bool = False,
-        rounding: Rounding = "torchvision",
-        dilation_policy: DilationPolicy = "torchvision",
-        num_classes: int = 1000,
-        in_channels: int = 3,
-        dropout: float = 0.2,
-        activation: Activation = "HS",
-        norm_eps: float = 0.001,
-        norm_momentum: float = 0.01,
-        padding: Padding = "symmetric",
-        stochastic_depth: float = 0.0,
+        cls, rows: Iterable[InvertedResidualConfig], *, last_channel: int, **options: Unpack[RowOptions]
     ) -> MobileNetV3Config:
         """Widen, thin and dilate a table of rows; channels are rounded to multiples of 8, also at width 1.
 
@@ -167,10 +172,11 @@ class MobileNetV3Config:
             reduced_tail: halve the last stage, as for detection (paper, 6.3), and the classifier's hidden layer
                 (torchvision).
             dilated: keep the last stage at the resolution before it, as for segmentation (paper, 6.4).
-            rounding: ``"torchvision"`` scales each printed width on its own; ``"paper"`` expands the *rounded* input by
-                the printed ratio, as TF-slim does, and never thins the classifier's hidden layer below width 1, as
-                TF-slim's fine-grained mode does; ``"timm"`` is the paper's with the stem as printed below width 0.75
-                and the hidden layer as printed at any width. At widths 0.75 and 1 the two are equal, and so is Keras.
+            rounding: the rounding rule. ``"torchvision"`` scales each printed width on its own; ``"paper"`` expands the
+                *rounded* input by the printed ratio, as TF-slim does, and never thins the classifier's hidden layer
+                below width 1, as TF-slim's fine-grained mode does; ``"timm"`` is the paper's with the stem as printed
+                below width 0.75 and the hidden layer as printed at any width. At widths 0.75 and 1 the two are equal,
+                and so is Keras.
             dilation_policy: ``"torchvision"`` dilates the whole last stage; ``"paper"`` (TF-slim) leaves its
                 first block at rate 1.
             num_classes, in_channels, dropout, activation, norm_eps, norm_momentum, padding, stochastic_depth: as in
@@ -179,32 +185,13 @@ class MobileNetV3Config:
         Raises:
             TypeError, ValueError: naming the argument, the value and the range.
         """
-        table = list(connected(rows))
-        width = positive_real("width_mult", width_mult)
-        positive_int("last_channel", last_channel)
-        one_of("rounding", rounding, ROUNDINGS)
-        one_of("dilation_policy", dilation_policy, DILATION_POLICIES)
-        if boolean("reduced_tail", reduced_tail):
-            table = _reduce_tail(table)
-            last_channel = max(1, last_channel // 2)
-        if boolean("dilated", dilated):
-            table = _dilate(table, dilation_policy)
-        printed_stem = rounding == "timm" and width < 0.75
-        scaled = tuple(
-            _scale(row, width, rounding, keep_input=printed_stem and index == 0) for index, row in enumerate(table)
-        )
-        if rounding == "torchvision":
-            last_conv = 6 * scaled[-1].out_channels
-            hidden = make_divisible(last_channel * width)
-        else:
-            last_conv = make_divisible(6 * table[-1].out_channels * width)
-            hidden = make_divisible(last_channel * max(1.0, width))
-        if rounding == "timm":
-            hidden = last_channel
-        return cls(
-            scaled, last_conv, hidden, num_classes, in_channels, dropout, activation,
-            norm_eps, norm_momentum, padding, stochastic_depth,
-        )  # fmt: skip
+        given: dict[str, Any] = dict(options)
+        for name in given:
+            if name not in RowOptions.__annotations__:
+                raise TypeError(f"from_rows() got an unexpected keyword argument {name!r}")
+        scaling = Scaling(**{field.name: given.pop(field.name) for field in fields(Scaling) if field.name in given})
+        scaled, last_conv, hidden = scaling.apply(connected(rows), positive_int("last_channel", last_channel))
+        return cls(scaled, last_conv, hidden, **given)
 
 
 def _known_keys(name: str, kind: type, described: Any) -> None:
@@ -220,91 +207,79 @@ def _known_keys(name: str, kind: type, described: Any) -> None:
         raise ValueError(f"{name} must have the keys {missing}")
 
 
-def _last_stage(rows: Sequence[InvertedResidualConfig], asked_by: str) -> int:
-    """Index of the row that opens the last stage, the last one of stride 2."""
-    strided = [index for index, row in enumerate(rows) if row.stride > 1]
-    if not strided:
-        raise ValueError(f"{asked_by} must be False for rows without a stride of 2, got True")
-    return strided[-1]
+def takes_options(options: type) -> Callable[[F], F]:
+    """Show the keywords of ``options`` and their defaults, not ``**options``, wherever a signature is looked up."""
+    known = {field.name: field for kind in (MobileNetV3Config, Scaling) for field in fields(kind)}
+
+    def show(function: F) -> F:
+        signature = inspect.signature(function)
+        plain = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        keywords = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=known[name].default, annotation=field_type)
+            for name, field_type in ((name, known[name].type) for name in options.__annotations__)
+        ]
+        # Typed as Any: a function has the attribute only once it is set.
+        untyped: Any = function
+        untyped.__signature__ = signature.replace(parameters=[*plain, *keywords])
+        return function
+
+    return show
 
 
-def _reduce_tail(rows: Sequence[InvertedResidualConfig]) -> list[InvertedResidualConfig]:
-    """Halve the last stage: all widths but the first block's input and, so, its expansion."""
-    start = _last_stage(rows, "reduced_tail")
-    halved = [replace(rows[start], out_channels=max(1, rows[start].out_channels // 2))]
-    for row in rows[start + 1 :]:
-        widths = ("input_channels", "expanded_channels", "out_channels")
-        halved.append(replace(row, **{name: max(1, getattr(row, name) // 2) for name in widths}))
-    return [*rows[:start], *halved]
+takes_options(RowOptions)(MobileNetV3Config.from_rows.__func__)  # type: ignore[attr-defined]
 
 
-def _dilate(rows: Sequence[InvertedResidualConfig], policy: DilationPolicy) -> list[InvertedResidualConfig]:
-    """Do not take the last stride; look twice as far instead."""
-    start = _last_stage(rows, "dilated")
-    first = replace(rows[start], dilation=2) if policy == "torchvision" else replace(rows[start], stride=1)
-    return [*rows[:start], first, *(replace(row, dilation=2) for row in rows[start + 1 :])]
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the published networks: what is printed of it, at width 1.
+
+    Args:
+        label: its name for readers.
+        rows: its table.
+        last_channel: width of the classifier's hidden layer.
+        activation: of the stem, the last convolution and the classifier.
+    """
+
+    label: str
+    rows: tuple[InvertedResidualConfig, ...]
+    last_channel: int
+    activation: Activation = "HS"
+
+    def config(self, **options: Unpack[Options]) -> MobileNetV3Config:
+        """The configuration under ``options``, which are those of :func:`large`."""
+        return MobileNetV3Config.from_rows(
+            self.rows, last_channel=self.last_channel, activation=self.activation, **options
+        )
 
 
-def _scale(
-    row: InvertedResidualConfig, width: float, rounding: Rounding, *, keep_input: bool
-) -> InvertedResidualConfig:
-    input_channels = row.input_channels if keep_input else make_divisible(row.input_channels * width)
-    if rounding == "torchvision":
-        expanded = row.expanded_channels * width
-    else:
-        expanded = input_channels * row.expanded_channels / row.input_channels
-    return replace(
-        row,
-        input_channels=input_channels,
-        expanded_channels=make_divisible(expanded),
-        out_channels=make_divisible(row.out_channels * width),
-    )
+#: The published networks by name: the paper's two, and TF-slim's without SE, h-swish and 5×5 kernels.
+VARIANTS = {
+    "large": Variant("Large", LARGE, 1280),
+    "small": Variant("Small", SMALL, 1024),
+    "large_minimalistic": Variant("Large minimalistic", minimalistic(LARGE), 1280, "RE"),
+    "small_minimalistic": Variant("Small minimalistic", minimalistic(SMALL), 1024, "RE"),
+}
 
 
-class Options(TypedDict, total=False):
-    """The keywords every variant takes; :meth:`MobileNetV3Config.from_rows` explains them."""
-
-    num_classes: int
-    width_mult: float
-    reduced_tail: bool
-    dilated: bool
-    dropout: float
-    in_channels: int
-    rounding: Rounding
-    dilation_policy: DilationPolicy
-    norm_eps: float
-    norm_momentum: float
-    padding: Padding
-    stochastic_depth: float
-
-
-def takes_options(function: F) -> F:
-    """Show the keywords and their defaults, not ``**options``, wherever a signature is looked up."""
-    known = inspect.signature(MobileNetV3Config.from_rows).parameters
-    keywords = [known[name] for name in Options.__annotations__]
-    function.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
-    return function
-
-
-@takes_options
+@takes_options(Options)
 def large(**options: Unpack[Options]) -> MobileNetV3Config:
     """MobileNetV3-Large (paper, Table 1); keywords as in :meth:`MobileNetV3Config.from_rows`."""
-    return MobileNetV3Config.from_rows(LARGE, last_channel=1280, **options)
+    return VARIANTS["large"].config(**options)
 
 
-@takes_options
+@takes_options(Options)
 def small(**options: Unpack[Options]) -> MobileNetV3Config:
     """MobileNetV3-Small (paper, Table 2); keywords as in :meth:`MobileNetV3Config.from_rows`."""
-    return MobileNetV3Config.from_rows(SMALL, last_channel=1024, **options)
+    return VARIANTS["small"].config(**options)
 
 
-@takes_options
+@takes_options(Options)
 def large_minimalistic(**options: Unpack[Options]) -> MobileNetV3Config:
     """Large without SE, h-swish and 5×5 kernels (TF-slim, not in the paper); keywords as in :func:`large`."""
-    return MobileNetV3Config.from_rows(minimalistic(LARGE), last_channel=1280, activation="RE", **options)
+    return VARIANTS["large_minimalistic"].config(**options)
 
 
-@takes_options
+@takes_options(Options)
 def small_minimalistic(**options: Unpack[Options]) -> MobileNetV3Config:
     """Small without SE, h-swish and 5×5 kernels (TF-slim, not in the paper); keywords as in :func:`small`."""
-    return MobileNetV3Config.from_rows(minimalistic(SMALL), last_channel=1024, activation="RE", **options)
+    return VARIANTS["small_minimalistic"].config(**options)

@@ -132,7 +132,7 @@ class FeatureTaps(nn.Module):
         return maps
 
 
-@takes_options
+@takes_options(Options)
 def mobilenet_v3_large(**options: Unpack[Options]) -> MobileNetV3:
     """MobileNetV3-Large with fresh weights; keywords as in :meth:`.MobileNetV3Config.from_rows`.
 
@@ -142,7 +142,7 @@ def mobilenet_v3_large(**options: Unpack[Options]) -> MobileNetV3:
     return MobileNetV3(large(**options))
 
 
-@takes_options
+@takes_options(Options)
 def mobilenet_v3_small(**options: Unpack[Options]) -> MobileNetV3:
     """MobileNetV3-Small with fresh weights; keywords as in :meth:`.MobileNetV3Config.from_rows`.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 from mnv3lib._checks import boolean, one_of, positive_int, positive_real
 
@@ -19,8 +19,8 @@ __all__ = ["ACTIVATIONS", "LARGE", "PADDINGS", "SMALL", "Activation", "InvertedR
 Activation = Literal["RE", "HS"]
 Padding = Literal["symmetric", "same"]
 
-ACTIVATIONS: tuple[Activation, ...] = ("RE", "HS")
-PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:

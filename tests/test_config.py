@@ -303,6 +303,34 @@ def test_configs_are_values() -> None:
     assert dataclasses.replace(small(), num_classes=7) == small(num_classes=7)
 
 
+def test_the_map_of_variants_is_what_the_functions_give() -> None:
+    assert list(config.VARIANTS) == ["large", "small", "large_minimalistic", "small_minimalistic"]
+    for (name, variant), build in zip(config.VARIANTS.items(), VARIANTS, strict=True):
+        assert build.__name__ == name
+        assert variant.config(width_mult=0.5, num_classes=3) == build(width_mult=0.5, num_classes=3)
+        assert variant.label == name.replace("_", " ").capitalize()
+        assert build().rows == variant.rows, "as printed"
+        assert (build().last_channel, build().activation) == (variant.last_channel, variant.activation)
+        with pytest.raises(TypeError, match="activation"):
+            build(activation="RE")
+
+
+def test_a_table_takes_the_keywords_of_a_variant_and_an_activation() -> None:
+    from_rows = inspect.signature(MobileNetV3Config.from_rows).parameters
+    assert list(from_rows)[:2] == ["rows", "last_channel"]
+    shown = {name: parameter.default for name, parameter in from_rows.items()}
+    assert set(inspect.signature(large).parameters) == set(shown) - {"rows", "last_channel", "activation"}
+    ours = {field.name: field.default for field in dataclasses.fields(MobileNetV3Config)}
+    for name in set(ours) - {"rows", "last_conv", "last_channel"}:
+        assert shown[name] == ours[name], name
+    assert from_rows["width_mult"].default == 1.0
+    assert (from_rows["rounding"].default, from_rows["dilation_policy"].default) == ("torchvision", "torchvision")
+    assert (from_rows["dilated"].default, from_rows["reduced_tail"].default) == (False, False)
+    for name in ("last_conv", "witdh_mult"):
+        with pytest.raises(TypeError, match=name):
+            MobileNetV3Config.from_rows(SMALL, last_channel=8, **{name: 1})
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_keywords_are_strict(variant: Any) -> None:
     with pytest.raises(TypeError, match="witdh_mult"):

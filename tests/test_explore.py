@@ -172,7 +172,7 @@ def test_what_a_page_loads_is_small() -> None:
 
 @pytest.mark.slow
 def test_the_table_costs_no_more_than_its_profiles() -> None:
-    settings = len(tables.VARIANTS) * 8 * len(tables.WIDTHS)
+    settings = len(config.VARIANTS) * 8 * len(tables.WIDTHS)
     one = calls(lambda: cost.profile(config.large(), 64))
     assert calls(tables.explorer_table.__wrapped__) < 1.5 * 2 * settings * one  # each is profiled at two sizes
 

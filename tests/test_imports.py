@@ -24,7 +24,8 @@ ARROWS: dict[str, set[str]] = {
     "facts": set(),
     "provenance": set(),
     "rows": {"_checks"},
-    "config": {"_checks", "rows"},
+    "_scaling": {"_checks", "rows"},
+    "config": {"_checks", "_scaling", "rows"},
     "cost": {"_checks", "config", "rows"},
     "blocks": {"_checks", "rows"},
     "network": {"_checks", "blocks", "config"},
@@ -37,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "__init__": {"config", "cost", "network"},  # network for type checkers only
 }
 #: Rooms that can be used without PyTorch and NumPy.
-LIGHT = ("_checks", "_files", "config", "cost", "facts", "recipe", "rows")
+LIGHT = ("_checks", "_files", "_scaling", "config", "cost", "facts", "recipe", "rows")
 
 
 def loaded_by(code: str) -> list[str]:

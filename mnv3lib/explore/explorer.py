@@ -9,12 +9,12 @@ from typing import Any
 
 import traitlets
 
+from mnv3lib.config import VARIANTS
 from mnv3lib.cost import profile
 from mnv3lib.explore.tables import (
     REFERENCE,
     RESOLUTIONS,
     ROUNDINGS,
-    VARIANTS,
     WIDTHS,
     Feature,
     explorer_table,
@@ -115,15 +115,15 @@ class Explorer(StaticWidget):
         return {"table": explorer_table()}
 
     def fallback(self) -> str:
-        label, make = VARIANTS[self.variant]
-        network = make(
+        variant = VARIANTS[self.variant]
+        network = variant.config(
             width_mult=self.width_mult,
             reduced_tail=self.reduced_tail,
             dilated=self.dilated,
             rounding=self.rounding,
         )
         report = profile(network, self.resolution)
-        words = [f"MobileNetV3 {label}", f"width {self.width_mult}", f"{self.resolution} px"]
+        words = [f"MobileNetV3 {variant.label}", f"width {self.width_mult}", f"{self.resolution} px"]
         words += [name.replace("_", " ") for name in ("reduced_tail", "dilated") if getattr(self, name)]
         words += [f"{self.rounding} channel rule"] if self.rounding != "torchvision" else []
         lines = [

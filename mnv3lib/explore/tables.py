@@ -5,7 +5,7 @@ all resolutions are multiples of 32, where the multiply-adds of a convolution gr
 squeeze-and-excitation and classifier do not grow at all. So with ``s`` = resolution / 32
 
 * multiply-adds = number × s² for the kinds that grow, the number itself for those named in ``table["fixed"]``;
-* most activations alive at once = number × s²; side of a map = number × s.
+* most activations alive at once = number × s²; side of a feature map = number × s.
 
 Layout (``table`` below is what :func:`explorer_table` returns)::
 
@@ -25,29 +25,21 @@ from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
-from mnv3lib import config
-from mnv3lib.config import MobileNetV3Config
+from mnv3lib.config import VARIANTS, MobileNetV3Config
 from mnv3lib.cost import Layer, Profile, profile
 from mnv3lib.explore.palette import ACCENT, KINDS, LABELS
 
-__all__ = ["FIXED", "REFERENCE", "RESOLUTIONS", "ROUNDINGS", "VARIANTS", "WIDTHS", "Feature", "explorer_table",
+__all__ = ["FIXED", "REFERENCE", "RESOLUTIONS", "ROUNDINGS", "WIDTHS", "Feature", "explorer_table",
            "features"]  # fmt: skip
 
 #: Stops of the width slider.
 WIDTHS: tuple[float, ...] = tuple(round(0.25 + 0.05 * step, 2) for step in range(36))
 #: Stops of the resolution slider, pixels. The table relies on their being multiples of 32.
 RESOLUTIONS: tuple[int, ...] = tuple(range(96, 321, 32))
-#: The channel rules to choose from; timm's differs from the paper's in the two ends only.
+#: The rounding rules to choose from; timm's differs from the paper's in the two ends only.
 ROUNDINGS = ("torchvision", "paper")
 #: What changes are compared with: width and resolution, no options.
 REFERENCE = (1.0, 224)
-
-VARIANTS: dict[str, tuple[str, Callable[..., MobileNetV3Config]]] = {
-    "large": ("Large", config.large),
-    "small": ("Small", config.small),
-    "large_minimalistic": ("Large minimalistic", config.large_minimalistic),
-    "small_minimalistic": ("Small minimalistic", config.small_minimalistic),
-}
 
 #: Families of multiply-adds (see :data:`mnv3lib.explore.palette.KINDS`) that do not depend on the resolution.
 FIXED = ("se", "classifier")
@@ -130,14 +122,14 @@ def explorer_table() -> dict[str, Any]:
     series = _Series()
     variants = {
         name: {
-            "label": label,
-            "features": _layout(make),
+            "label": variant.label,
+            "features": _layout(variant.config),
             "settings": {
-                f"{rounding}/{tail:d}/{dilated:d}": _settings(series, make, rounding, tail, dilated)
+                f"{rounding}/{tail:d}/{dilated:d}": _settings(series, variant.config, rounding, tail, dilated)
                 for rounding, tail, dilated in product(ROUNDINGS, (False, True), (False, True))
             },
         }
-        for name, (label, make) in VARIANTS.items()
+        for name, variant in VARIANTS.items()
     }
     table: dict[str, Any] = {
         "kinds": {kind: {"label": LABELS[kind], "colour": colour} for kind, colour in KINDS.items()},
@@ -150,9 +142,9 @@ def explorer_table() -> dict[str, Any]:
         "series": [list(numbers) for numbers in series.index],
         "variants": variants,
     }
-    for name, variant in variants.items():
-        network = VARIANTS[name][1](width_mult=REFERENCE[0])
-        variant["scales"] = _scales(variant, table["series"], features(network, profile(network, REFERENCE[1])))
+    for name, entry in variants.items():
+        network = VARIANTS[name].config(width_mult=REFERENCE[0])
+        entry["scales"] = _scales(entry, table["series"], features(network, profile(network, REFERENCE[1])))
     return table
 
 

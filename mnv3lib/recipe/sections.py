@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from mnv3lib._checks import boolean, fraction, non_negative_int, non_negative_real, positive_int, positive_real
-from mnv3lib.config import MobileNetV3Config, Options, large, large_minimalistic, small, small_minimalistic
+from mnv3lib.config import VARIANTS, MobileNetV3Config, Options
 from mnv3lib.recipe._fields import (
     among,
     below_one,
@@ -30,12 +30,7 @@ __all__ = ["NETWORKS", "SECTIONS", "Augment", "Averaging", "Data", "Model", "Opt
            "Schedule"]  # fmt: skip
 
 #: The networks of this library by name; any other name is torchvision's.
-NETWORKS = {
-    "mobilenet_v3_large": large,
-    "mobilenet_v3_small": small,
-    "mobilenet_v3_large_minimalistic": large_minimalistic,
-    "mobilenet_v3_small_minimalistic": small_minimalistic,
-}
+NETWORKS = {f"mobilenet_v3_{name}": variant.config for name, variant in VARIANTS.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Unpack
 
-from mnv3lib.config import MobileNetV3Config, Options, large, large_minimalistic, small, small_minimalistic
+from mnv3lib.config import VARIANTS, MobileNetV3Config, Options, Variant
 from mnv3lib.network import MobileNetV3
 
 __all__ = ["NAMES", "config_for", "network_for"]
-
-Make = Callable[..., MobileNetV3Config]
 
 #: What timm's networks have beside their width; without it the same weights give other numbers.
 _TIMM: Options = {"rounding": "timm", "norm_eps": 1e-5, "padding": "symmetric", "reduced_tail": False}
@@ -20,30 +17,33 @@ _TF: Options = {**_TIMM, "norm_eps": 1e-3, "padding": "same"}
 _TIMM_TRAINING: Options = {"norm_momentum": 0.1, "dropout": 0.0}
 
 
-def _timm() -> dict[str, tuple[Make, Options, Options]]:
-    found: dict[str, tuple[Make, Options, Options]] = {}
-    for variant, make, widths in (("large", large, (75, 100)), ("small", small, (50, 75, 100))):
+def _timm() -> dict[str, tuple[Variant, Options, Options]]:
+    found: dict[str, tuple[Variant, Options, Options]] = {}
+    for name, widths in (("large", (75, 100)), ("small", (50, 75, 100))):
         for width in widths:
             fixed: Options = {"width_mult": width / 100}
-            found[f"mobilenetv3_{variant}_{width:03d}"] = (make, {**_TIMM, **fixed}, _TIMM_TRAINING)
+            found[f"mobilenetv3_{name}_{width:03d}"] = (VARIANTS[name], {**_TIMM, **fixed}, _TIMM_TRAINING)
             if width > 50:
-                found[f"tf_mobilenetv3_{variant}_{width:03d}"] = (make, {**_TF, **fixed}, _TIMM_TRAINING)
-    for variant, make in (("large", large_minimalistic), ("small", small_minimalistic)):
-        found[f"tf_mobilenetv3_{variant}_minimal_100"] = (make, {**_TF, "width_mult": 1.0}, _TIMM_TRAINING)
+                found[f"tf_mobilenetv3_{name}_{width:03d}"] = (VARIANTS[name], {**_TF, **fixed}, _TIMM_TRAINING)
+    for name in ("large", "small"):
+        minimal = VARIANTS[f"{name}_minimalistic"]
+        found[f"tf_mobilenetv3_{name}_minimal_100"] = (minimal, {**_TF, "width_mult": 1.0}, _TIMM_TRAINING)
     return found
 
 
+_LARGE = VARIANTS["large"]
+
 #: Name to variant, what the name fixes, and what it sets unless it is given otherwise. Of the networks for other
 #: tasks it is the backbone, with a fresh classifier.
-_CATALOGUE: dict[str, tuple[Make, Options, Options]] = {
-    "mobilenet_v3_large": (large, {}, {}),
-    "mobilenet_v3_small": (small, {}, {}),
-    "lraspp_mobilenet_v3_large": (large, {"dilated": True}, {}),
-    "deeplabv3_mobilenet_v3_large": (large, {"dilated": True}, {}),
-    "ssdlite320_mobilenet_v3_large": (large, {"reduced_tail": True}, {"norm_momentum": 0.03}),
+_CATALOGUE: dict[str, tuple[Variant, Options, Options]] = {
+    "mobilenet_v3_large": (_LARGE, {}, {}),
+    "mobilenet_v3_small": (VARIANTS["small"], {}, {}),
+    "lraspp_mobilenet_v3_large": (_LARGE, {"dilated": True}, {}),
+    "deeplabv3_mobilenet_v3_large": (_LARGE, {"dilated": True}, {}),
+    "ssdlite320_mobilenet_v3_large": (_LARGE, {"reduced_tail": True}, {"norm_momentum": 0.03}),
     # Built with plain or frozen batch norm, whose ε is 1e-5.
-    "fasterrcnn_mobilenet_v3_large_fpn": (large, {"norm_eps": 1e-5}, {"norm_momentum": 0.1}),
-    "fasterrcnn_mobilenet_v3_large_320_fpn": (large, {"norm_eps": 1e-5}, {"norm_momentum": 0.1}),
+    "fasterrcnn_mobilenet_v3_large_fpn": (_LARGE, {"norm_eps": 1e-5}, {"norm_momentum": 0.1}),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": (_LARGE, {"norm_eps": 1e-5}, {"norm_momentum": 0.1}),
     **_timm(),
 }
 NAMES = tuple(_CATALOGUE)
@@ -62,11 +62,12 @@ def config_for(name: str, **options: Unpack[Options]) -> MobileNetV3Config:
         raise ValueError(f"name must not be {name!r}: {_REFUSED[known]}")
     if not isinstance(name, str) or known not in _CATALOGUE:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
-    make, fixed, preset = _CATALOGUE[known]
+    variant, fixed, preset = _CATALOGUE[known]
     for option in options:
         if option in fixed:
             raise TypeError(f"{option} must not be given: {known!r} has {option}={fixed[option]!r}")  # type: ignore[literal-required]
-    return make(**{**preset, **options, **fixed})
+    settings: Options = {**preset, **options, **fixed}
+    return variant.config(**settings)
 
 
 def network_for(name: str, **options: Unpack[Options]) -> MobileNetV3:
