@@ -269,6 +269,10 @@ def test_the_backbone_of_another_task_is_its_features(name: str) -> None:
     for key, tensor in again.state_dict().items():
         assert same_bits(tensor, theirs.state_dict()[key] if key.startswith(beginning) else before[key]), key
     assert set(report.left_out) == {key for key in before if not key.startswith(beginning)}
+    head = "head.more.weight" if name.startswith("ssd") else "classifier.more.weight"
+    state = {**theirs.state_dict(), head: torch.ones(1)}
+    assert load(again, state, part="features").fits
+    assert refused(again, state, head).unexpected == (head,)
 
 
 def test_nothing_loaded_never_fits() -> None:

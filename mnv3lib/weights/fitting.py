@@ -107,11 +107,11 @@ def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection
 
     used = {theirs.get(name) for name in wanted}
     unasked = {theirs.get(name) for name in targets} - used
-    others = layout.others if config else own.others
+    others = layout.others if config else own.others if part == "features" else ()
     unexpected: list[str] = []
     for name, key in in_file.items():
         if name not in used:
-            left = name in unasked or (others and name.startswith(others))
+            left = name in unasked or name.startswith(others)
             (left_out if left else unexpected).append(key)
     if isinstance(network, MobileNetV3):
         conflicts += _otherwise(network.config, layout, checkpoint)
@@ -128,7 +128,7 @@ def _types(tensor: Tensor, target: Tensor) -> str:
 
 
 def _against(tensor: Tensor, target: Tensor, *, checked: bool) -> str | None:
-    """Why the tensor cannot be copied whatever its shape, in words; with ``checked`` they have to be finite."""
+    """Why the tensor cannot be copied whatever its shape, in words; ``checked`` numbers have to be finite."""
     reason = why_not_plain(tensor)
     if reason:
         return f"it is {reason}"
