@@ -102,12 +102,22 @@ def drop_unused(static: Path) -> None:
             path.write_text(short, encoding="utf-8")
 
 
+def breakable(name: str) -> str:
+    """Let a name in HTML break after a dot, an underscore, a slash or a bracket, and nowhere else.
+
+    >>> breakable("input_channels")
+    'input_<wbr>channels'
+    """
+    return re.sub(r"([._/(\[,=:]+)(?=\w)", r"\1<wbr>", name)
+
+
 def repair(outdir: Path) -> None:
     """Mend what the theme and docutils get wrong on every page."""
-    # A list whose children are not list items tells a screen reader nonsense.
+    # A list whose children are not list items tells a screen reader nonsense. Names may break where their parts meet.
     for path in outdir.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         short = text.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        short = re.sub(r'(?<=<span class="pre">)[^<]+', lambda name: breakable(name.group()), short)
         if short != text:
             path.write_text(short, encoding="utf-8")
     # Margin notes hide the page's table of contents; a page without one stopped with an error.

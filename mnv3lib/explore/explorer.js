@@ -58,13 +58,17 @@ let serial = 0;
 /** Native controls; each entry can be read back with show(value). */
 function makeControls(table, shown, change) {
   const group = make("div", { class: "mnv3x-controls", role: "group", "aria-label": "Network" });
+  const sliders = block("sliders"); // together: on a phone they stay in sight above the bars
   const show = {};
 
   function place(name, label, input, ...more) {
     input.id = `mnv3x-${++serial}`;
     input.dataset.control = name;
     const caption = make("label", { for: input.id, class: "mnv3x-label" }, label);
-    group.append(make("div", { class: `mnv3x-control mnv3x-control-${name}` }, caption, ...more, input));
+    const slides = input.type === "range";
+    if (slides && !sliders.parentNode) group.append(sliders);
+    const into = slides ? sliders : group;
+    into.append(make("div", { class: `mnv3x-control mnv3x-control-${name}` }, caption, " ", ...more, input));
   }
   function select(name, label, options) {
     const choices = options.map(([value, text]) => make("option", { value }, text));
@@ -228,6 +232,8 @@ function makeTable() {
   const scroll = make("div", { class: "mnv3x-scroll", role: "region", "aria-label": "Layer by layer", tabindex: "0" }, grid);
   const details = make("details", {}, make("summary", {}, "Layer by layer"), scroll, make("p", { class: "mnv3x-note" }, note));
   let cells = [];
+  scroll.addEventListener("scroll", () => markEdges(scroll), { passive: true });
+  new ResizeObserver(() => markEdges(scroll)).observe(scroll);
 
   function show(now) {
     const rows = [...now.rows, { total: true, parameters: now.parameters, macs: now.macs }];
@@ -243,8 +249,17 @@ function makeTable() {
       const value = !row.total ? text(row) : key === "layer" ? "total" : key in row ? thousands(row[key]) : "";
       write(cells[i][j], value);
     }));
+    markEdges(scroll);
   }
   return { details, show };
+}
+
+/** Say on a box that scrolls sideways whether there is more to its left or right: its style sheet fades that edge. */
+function markEdges(box) {
+  const [left, right] = [box.scrollLeft, box.scrollWidth - box.clientWidth - box.scrollLeft].map((more) => more > 1);
+  box.toggleAttribute("data-more", left || right);
+  box.style.setProperty("--mnv3x-left", left ? "1.5rem" : "0px");
+  box.style.setProperty("--mnv3x-right", right ? "1.5rem" : "0px");
 }
 
 /** What the words on the controls mean, for those that are shown. */

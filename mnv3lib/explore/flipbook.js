@@ -30,7 +30,7 @@ function render({ model, el }) {
     input.dataset.control = control.name;
     const value = make("output", { class: "mnv3x-value" });
     const caption = make("label", { for: input.id, class: "mnv3x-label" }, control.label);
-    group.append(make("div", { class: "mnv3x-control" }, caption, value, input));
+    group.append(make("div", { class: "mnv3x-control" }, caption, " ", value, input));
     input.addEventListener("input", () => {
       const position = [...model.get("position")];
       position[place] = input.valueAsNumber;

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import re
+import zlib
 from collections.abc import Callable
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote_plus, unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
@@ -18,6 +19,7 @@ from conftest import SITE, Visit
 from ledger import Deviation
 
 from mnv3lib import config, cost
+from mnv3lib.explore.palette import KINDS
 
 pytestmark = pytest.mark.browser
 
@@ -31,6 +33,8 @@ each_chapter = pytest.mark.parametrize("name", CHAPTERS or ["index.html"])
 each_widget_page = pytest.mark.parametrize("name", WIDGETS or ["index.html"])
 each_flipbook_page = pytest.mark.parametrize("name", FLIPBOOKS or ["index.html"])
 
+#: Four words in a row.
+WORDS = re.compile(r"(?:[A-Za-z’,-]{2,} ){3}[A-Za-z]{2,}")
 FIRST_PAGE_BYTES = 2_000_000
 VARIANTS = {
     "large": config.large,
@@ -458,3 +462,189 @@ def test_recall_questions_answer_back(visit: Open, served: str, name: str) -> No
             hints.add((letter, hint))
         assert len(hints) == options.count() >= 3
     assert seen.errors == []
+
+
+# On a phone, on paper, in the search ----------------------------------------------------------------------------------
+
+EDGES = """() => [...document.querySelectorAll('.bd-article *')].filter((e) => {
+  const style = getComputedStyle(e);
+  return ["auto", "scroll"].includes(style.overflowX) && e.clientWidth && e.scrollWidth > e.clientWidth + 1;
+}).map((e) => [e.tagName + "." + e.className, getComputedStyle(e).maskImage])"""
+
+
+@each_widget_page
+def test_on_a_phone_the_sliders_and_the_bars_are_seen_together(visit: Open, served: str, name: str) -> None:
+    """Scroll each row of bars to the middle of a small screen: both sliders are on it, and nothing lies over them."""
+    page = visit(f"{served}/{name}", width=360).page
+    page.set_viewport_size({"width": 360, "height": 640})
+    widget = page.locator('[data-widget="explorer"]').first
+    sliders = widget.locator("input[type=range]").all()
+    for row in (".mnv3x-channels .mnv3x-row", ".mnv3x-macs .mnv3x-row"):
+        for place in ("first", "last"):
+            bar = getattr(widget.locator(row), place)
+            bar.evaluate("bar => bar.scrollIntoView({block: 'center'})")
+            for slider in sliders:
+                seen = slider.evaluate(
+                    """slider => { const box = slider.getBoundingClientRect();
+                    return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === slider }"""
+                )
+                assert seen, f"{row} {place}"
+
+
+def test_the_fade_is_on_the_side_where_there_is_more(visit: Open, served: str) -> None:
+    page = visit(f"{served}/proof_ledger.html", width=360).page
+    table = page.locator(".ledger .pst-scrollable-table-container").first
+    sides = "table => [table.hasAttribute('data-more-left'), table.hasAttribute('data-more-right')]"
+    assert table.evaluate(sides) == [False, True]
+    table.evaluate("table => { table.scrollLeft = 40 }")
+    page.wait_for_timeout(100)
+    assert table.evaluate(sides) == [True, True]
+    table.evaluate("table => { table.scrollLeft = 10_000 }")
+    page.wait_for_timeout(100)
+    assert table.evaluate(sides) == [True, False]
+
+
+def test_layer_by_layer_fits_a_phone(visit: Open, served: str) -> None:
+    page = visit(f"{served}/index.html", width=360).page
+    page.locator(".mnv3x summary").first.click()
+    widths = page.locator(".mnv3x-scroll").first.evaluate("box => [box.scrollWidth, box.clientWidth]")
+    assert widths[0] == widths[1]
+
+
+def test_the_ledger_fits_a_desk(visit: Open, served: str) -> None:
+    page = visit(f"{served}/proof_ledger.html", width=1280).page
+    boxes = page.locator(".ledger .pst-scrollable-table-container")
+    assert boxes.count() > 3
+    assert [box.evaluate("e => e.scrollWidth - e.clientWidth") for box in boxes.all()] == [0] * boxes.count()
+
+
+BREAKS = r"""() => {
+  const broken = [];
+  for (const code of document.querySelectorAll(".bd-article :is(code, dt) .pre")) {
+    const walk = document.createTreeWalker(code, NodeFilter.SHOW_TEXT);
+    for (let node; (node = walk.nextNode()); ) {
+      for (const word of node.data.matchAll(/\w+/g)) {
+        const range = document.createRange();
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        const lines = new Set([...range.getClientRects()].filter((r) => r.width).map((r) => Math.round(r.top)));
+        if (lines.size > 1) broken.push(word[0]);
+      }
+    }
+  }
+  return broken;
+}"""
+
+
+@each_chapter
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_is_cut_fades_and_names_break_at_their_joints(visit: Open, served: str, name: str, width: int) -> None:
+    page = visit(f"{served}/{name}", width=width).page
+    assert page.evaluate(BREAKS) == []
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    page.wait_for_timeout(150)
+    cut = page.evaluate(EDGES)
+    assert [kind for kind, mask in cut if "linear-gradient" not in mask] == []
+    if width == 360 and name in ("01_convolution_cost.html", "proof_ledger.html"):
+        assert cut, "there is something to test"
+
+
+def test_a_value_stands_clear_of_its_label(visit: Open, served: str, site: Path) -> None:
+    for name in ("index.html", "11_training_recipe.html"):
+        page = visit((site / name).as_uri(), width=360).page
+        for control in page.locator(".mnv3x-control:has(> output)").all():
+            gap = control.evaluate(
+                """control => { const [label, value] = [...control.children].map(e => {
+                const range = document.createRange(); range.selectNodeContents(e);
+                return range.getBoundingClientRect() });
+                return value.x - label.x - label.width }"""
+            )
+            assert gap >= 6, control.inner_text()
+            assert re.search(r"\s", control.evaluate("c => c.textContent.slice(c.children[0].textContent.length)[0]"))
+
+
+def streams(pdf: bytes) -> str:
+    """Return the drawing commands of a PDF file."""
+    found = []
+    for match in re.finditer(rb"stream\r?\n(.*?)\r?\nendstream", pdf, flags=re.S):
+        try:
+            found.append(zlib.decompress(match[1]).decode("latin-1"))
+        except zlib.error:
+            continue  # a font or a picture
+    return "\n".join(found)
+
+
+def fills(commands: str) -> set[tuple[int, int, int]]:
+    """Return the colours of areas and letters in a PDF's drawing commands."""
+    numbers = r"([\d.]+) ([\d.]+) ([\d.]+) rg"
+    return {tuple(round(255 * float(n)) for n in match.groups()) for match in re.finditer(numbers, commands)}  # type: ignore[misc]
+
+
+def test_paper_is_white_and_has_the_explorers_colours(visit: Open, served: str) -> None:
+    """Printed out of the dark theme: the same colours as out of the light one, and those of the bars."""
+    colours = {}
+    for scheme in ("light", "dark"):
+        page = visit(f"{served}/index.html", scheme=scheme).page
+        colours[scheme] = fills(streams(page.pdf(print_background=False)))
+        assert page.evaluate("document.documentElement.dataset.theme") == scheme, "the screen is as before"
+    assert colours["dark"] == colours["light"]
+    for kind in ("expand", "depthwise", "project", "classifier"):
+        colour = KINDS[kind].lstrip("#")
+        assert tuple(bytes.fromhex(colour)) in colours["light"], kind
+
+
+@pytest.mark.parametrize("name", ["01_convolution_cost.html", "api.html", "proof_ledger.html"])
+def test_a_page_prints_dark_on_white(visit: Open, served: str, name: str) -> None:
+    page = visit(f"{served}/{name}", scheme="dark").page
+    page.emulate_media(media="print")
+    page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    ink, paper = page.evaluate(
+        """() => { const style = getComputedStyle(document.querySelector("article"));
+        return [style.color, getComputedStyle(document.body).backgroundColor] }"""
+    )
+    assert sum(map(int, re.findall(r"\d+", ink)[:3])) < 3 * 70
+    assert paper == "rgb(255, 255, 255)"
+    page.emulate_media(media="screen")
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+
+
+def results(seen: Visit, served: str, query: str) -> list[tuple[str, str]]:
+    """Search; return the addresses found and the excerpts, best first."""
+    seen.page.goto(f"{served}/search.html?q={quote_plus(query)}")
+    seen.page.locator("#search-results > p, #search-results li a").first.wait_for()
+    seen.page.wait_for_function(
+        "Search.output && !document.querySelector('#search-progress')?.textContent.match(/\\.$/)"
+    )
+    seen.page.wait_for_load_state("networkidle")
+    items = seen.page.locator("#search-results li").all()
+    links = [urlsplit(str(item.locator("a").first.get_attribute("href"))) for item in items]
+    excerpts = [" ".join(item.locator("p.context").all_inner_texts()) for item in items]
+    return [
+        (link.path + (f"#{link.fragment}" if link.fragment else ""), text)
+        for link, text in zip(links, excerpts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("feature map", "glossary.html#term-map"),
+        ("fine-tune my own folder", "12_transfer_learning.html"),
+        ("export onnx", "proof_ledger.html#what-is-proven"),
+        ("rounding rule", "glossary.html#term-channel-rule"),
+        ("squeeze-and-excitation", "glossary.html#term-squeeze-and-excitation"),
+    ],
+)
+def test_the_search_finds_what_readers_ask_for(visit: Open, served: str, query: str, first: str) -> None:
+    seen = visit(f"{served}/search.html")
+    assert results(seen, served, query)[0][0] == first
+    assert seen.errors == []
+
+
+@pytest.mark.parametrize("query", ["feature map", "depthwise", "learning rate"])
+def test_excerpts_are_prose(visit: Open, served: str, query: str) -> None:
+    found = results(visit(f"{served}/search.html"), served, query)
+    assert len(found) > 3
+    for address, text in found:
+        assert WORDS.search(text), f"{address}: an excerpt of {text!r}"
+        assert not re.search(r"code cell|\d{10}|\bimport |\bprint\(|\\\(|def \w", text), f"{address}: {text}"
