@@ -7,7 +7,9 @@
 
 Tidy means: a change that shows in a diff is a change that somebody made. No execution times, no widget models (the
 explorer keeps its state in its HTML), the kernel named without its version, cell ids that depend on nothing but the
-cell's place, streams in one piece. A cell that raises or writes to stderr is an error and leaves the file as it was.
+cell's place, streams in one piece. The first cell, which fetches the book for a copy elsewhere, is ``first_cell.py``
+with the address in ``_config.yml``. Solutions stand in cells of their own, folded in JupyterLab and on Colab. A cell
+that raises or writes to stderr is an error and leaves the file as it was.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 TIMEOUT = 180
+FIRST_CELL = Path(__file__).resolve().with_name("first_cell.py")
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -33,7 +38,9 @@ METADATA = {
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # What a front end or the executor writes into a cell's metadata of its own accord.
-NOISE = ("execution", "ExecuteTime", "collapsed", "scrolled", "jupyter", "vscode", "colab", "outputId", "trusted")
+NOISE = ("execution", "ExecuteTime", "collapsed", "scrolled", "vscode", "colab", "outputId", "trusted")
+# What folds a cell in JupyterLab and on Colab; solutions have it, and no other cell.
+FOLDING = ("jupyter", "cellView")
 
 
 class NotebookError(Exception):
@@ -89,16 +96,60 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return merged
 
 
+def first_cell() -> str:
+    """Return the code that fetches the book for a copy of a notebook, with the book's address."""
+    code = FIRST_CELL.read_text(encoding="utf-8").strip("\n")
+    address = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+    return re.sub(r'^BOOK = ".*"$', f'BOOK = "{address}"', code, flags=re.M)
+
+
+def split_solutions(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """Give solutions cells of their own: a new one begins at each start of a solution and after each end."""
+    edges = r"(?=^`{3,}\{solution-start\})|(?<=^```\{solution-end\}\n```)\n"
+    split: list[NotebookNode] = []
+    for cell in cells:
+        parts = re.split(edges, cell.source, flags=re.M) if cell.cell_type == "markdown" else [cell.source]
+        parts = [part.strip("\n") for part in parts if part.strip()] or [cell.source]
+        cell.source = parts[0]
+        split += [cell, *map(new_markdown_cell, parts[1:])]
+    return split
+
+
+def in_solutions(cells: list[NotebookNode]) -> list[bool]:
+    """Say for each cell whether it belongs to a solution."""
+    inside, found = False, []
+    for cell in cells:
+        edges = re.findall(r"\{solution-(start|end)\}", cell.source) if cell.cell_type == "markdown" else []
+        found.append(inside or "start" in edges)
+        inside = edges[-1] == "start" if edges else inside
+    return found
+
+
+def fold(cell: NotebookNode) -> None:
+    """Fold a cell in JupyterLab and on Colab."""
+    cell.metadata["jupyter"] = {"source_hidden": True}
+    if cell.cell_type == "code":
+        cell.metadata["jupyter"]["outputs_hidden"] = True
+        cell.metadata["cellView"] = "form"
+
+
 def tidy(notebook: NotebookNode) -> NotebookNode:
     """Bring a notebook into the one form in which it is stored, in place."""
+    notebook.cells = split_solutions(notebook.cells)
+    opening = notebook.cells[0] if notebook.cells else None
+    if opening and opening.cell_type == "code" and "remove-cell" in opening.metadata.get("tags", []):
+        opening.source = first_cell()
     notebook.metadata = NotebookNode(
         {**{k: v for k, v in notebook.metadata.items() if k == "mystnb"}, **nbformat.from_dict(METADATA)}
     )
     taken: set[str] = set()
-    for cell in notebook.cells:
+    for cell, solves in zip(notebook.cells, in_solutions(notebook.cells), strict=True):
         cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))
         cell.id = cell_id(cell, taken)
-        cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k not in NOISE and v not in ([], {})})
+        kept = {k: v for k, v in cell.metadata.items() if k not in (*NOISE, *FOLDING) and v not in ([], {})}
+        cell.metadata = NotebookNode(kept)
+        if solves:
+            fold(cell)
         if cell.cell_type == "code":
             cell.outputs = [tidy_output(output) for output in merge_streams(cell.outputs)]
     return notebook

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log
 from statistics import fmean, median
 from typing import Any
 
@@ -90,6 +91,19 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
     return Drawing(figure, f"Gains of top-1 in points, each step over the one before it. {'. '.join(words)}.")
 
 
+_LETTER = 0.027  # width of a letter, of the width of the axes
+
+
+def _lines(widths: Sequence[float], work: Sequence[float], span: Sequence[float]) -> list[int]:
+    """For each label along a curve 0, or 1 where the label before it is on 0 and begins where this one still goes on."""
+    whole = log(max(span) / min(span)) or 1
+    lines: list[int] = []
+    for place, (width, x) in enumerate(zip(widths, work, strict=True)):
+        room = abs(log(x / work[place - 1])) / whole if place else 1
+        lines.append(1 - lines[-1] if room < _LETTER * len(f"{width:g}") else 0)
+    return lines
+
+
 def _draw_curves(frame: Any, curves: Mapping[str, Curve], *, labelled: bool = True) -> dict[str, str]:
     """A dot for each seed and lines through their medians, up to two networks; returns each in words."""
     if not 1 <= len(curves) <= 2:
@@ -99,16 +113,18 @@ def _draw_curves(frame: Any, curves: Mapping[str, Curve], *, labelled: bool = Tr
         widths = sorted(curve)
         work, middles = [curve[width][0] for width in widths], [median(curve[width][1]) for width in widths]
         frame.plot(work, middles, color=colour, linewidth=1.5, label=name if labelled else None)
-        for width, x in zip(widths, work, strict=True):
+        # A label below goes on to the right, one above to the left: that is the side on which it needs room.
+        span = [x for other in curves.values() for x, _ in other.values()]
+        lines = _lines(widths[::-1], work[::-1], span)[::-1] if below else _lines(widths, work, span)
+        for width, x, line in zip(widths, work, lines, strict=True):
             values = curve[width][1]
             frame.plot([x] * len(values), values, "o", color=colour, markersize=4)
             # Curves rise: to the right below and to the left above there is most room.
-            edge = min(values) if below else max(values)
-            frame.annotate(f"{width:g}", (x, edge), (2, -3) if below else (-2, 3), textcoords="offset points",
+            edge, away = (min(values) if below else max(values)), 3 + 13 * line
+            frame.annotate(f"{width:g}", (x, edge), (2, -away) if below else (-2, away), textcoords="offset points",
                            ha="left" if below else "right", va="top" if below else "bottom")  # fmt: skip
         shown = zip(widths, work, middles, strict=True)
         words[name] = ", ".join(f"{width:g} with {x:.3g} M {middle:.1f}" for width, x, middle in shown)
-    span = [x for curve in curves.values() for x, _ in curve.values()]
     _plain(frame, [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if min(span) <= tick <= max(span)])
     frame.margins(x=0.08, y=0.16)
     frame.set(ylabel="top-1, %")

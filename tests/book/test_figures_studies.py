@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -172,3 +173,24 @@ def test_axes_of_hue_come_round() -> None:
     for bad in ({}, {"none": []}, {name: [low] for name in "abc"}):
         with pytest.raises(ValueError, match="groups must be one or two with a network or more each"):
             figures.along_axes(bad)
+
+
+def test_labels_of_widths_do_not_lie_on_each_other() -> None:
+    """The widths of chapter 11 and of Table 9, which are near each other where networks are small."""
+    widths = (0.35, 0.5, 0.75, 1.0, 1.25)
+    costs = {"Small": (12, 21, 44, 57, 91), "Large": (40, 69, 155, 217, 356)}
+    top1 = {"Small": (49.8, 58.0, 65.4, 67.4, 70.4), "Large": (64.2, 68.8, 73.3, 75.2, 76.6)}
+    curves = {
+        name: {width: (x, (y,)) for width, x, y in zip(widths, costs[name], top1[name], strict=True)} for name in costs
+    }
+    figure = figures.accuracy_over_work({"there": curves}).figure
+    figure.draw_without_rendering()
+    labels = [text for text in figure.axes[0].texts if text.get_text()]
+    assert len(labels) == 10
+    boxes = [label.get_window_extent() for label in labels]
+    touching = [
+        (one.get_text(), other.get_text())
+        for (one, here), (other, there) in combinations(zip(labels, boxes, strict=True), 2)
+        if here.overlaps(there)
+    ]
+    assert touching == []

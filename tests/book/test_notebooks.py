@@ -23,6 +23,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
+from IPython.core.inputtransformer2 import TransformerManager
 from ledger import Deviation
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -263,6 +264,61 @@ def unchecked_exercises(notebook: NotebookNode) -> list[str]:
                 found.append(f"cell {place}: a solution asserts its check")
     if not verdicts["stub"] == verdicts["solution"] >= 2:
         found.append(f"{verdicts}: two or more stubs, each with a solution")
+    return found
+
+
+def stub_names(cell: NotebookNode) -> set[str]:
+    """Return the functions that a self-checking exercise leaves to the reader."""
+    if not re.search(r"(?<!import )\bcheck\(", cell.source):
+        return set()
+    empty = (ast.Expr, ast.Constant)
+    return {
+        node.name
+        for node in ast.parse(cell.source).body
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(line, empty[0]) and getattr(line.value, "value", None) is ... for line in node.body)
+    }
+
+
+def bound_names(cell: NotebookNode) -> set[str]:
+    """Return the names that a cell gives a value."""
+    tree = ast.parse(TransformerManager().transform_cell(cell.source))
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    stored = {
+        name.id
+        for line in tree.body
+        if not isinstance(line, ast.FunctionDef | ast.ClassDef)
+        for name in ast.walk(line)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    }
+    return defined | stored
+
+
+def overwritten_answers(notebook: NotebookNode) -> list[str]:
+    """What the reader writes survives *Run All*: no later cell gives a stub's name another value."""
+    found, asked = [], {}
+    for place, cell in code_cells(notebook):
+        found += [f"cell {place} overwrites {name} of cell {asked[name]}" for name in bound_names(cell) & set(asked)]
+        asked.update(dict.fromkeys(stub_names(cell), place))
+    return found if asked else ["no self-checking exercise has a stub"]
+
+
+def open_solutions(notebook: NotebookNode) -> list[str]:
+    """Solutions are folded in JupyterLab and on Colab, texts and outputs too, and nothing else is."""
+    found, inside = [], False
+    for place, cell in enumerate(notebook.cells):
+        edges = re.findall(r"\{solution-(start|end)\}", cell.source) if cell.cell_type == "markdown" else []
+        solves = inside or "start" in edges
+        inside = edges[-1] == "start" if edges else inside
+        hidden = cell.metadata.get("jupyter", {})
+        if bool(hidden.get("source_hidden")) != solves:
+            found.append(f"cell {place} is {'open' if solves else 'folded'} in JupyterLab")
+        if cell.cell_type == "code" and (bool(hidden.get("outputs_hidden")), cell.metadata.get("cellView")) != (
+            (True, "form") if solves else (False, None)
+        ):
+            found.append(f"cell {place} is {'open' if solves else 'folded'} on Colab, or its outputs are")
+        if solves and re.search(r"\{exercise|^## |\{solution-end\}\n```\n+\S", cell.source, flags=re.M):
+            found.append(f"cell {place} holds more than a solution")
     return found
 
 
@@ -521,6 +577,8 @@ GENERAL: list[Rule] = [
 FOR_CHAPTERS: list[Rule] = [
     unsolved_exercises,
     unchecked_exercises,
+    overwritten_answers,
+    open_solutions,
     missing_aims,
     missing_prerequisites,
     late_number,
@@ -624,9 +682,13 @@ def good() -> NotebookNode:
     for before, code, after in ladder:
         cells += [new_markdown_cell(before), new_code_cell(code), new_markdown_cell(after)]
     for step in ("compute", "modify"):
-        stub = new_code_cell("_ = check(f, cases)", outputs=[new_output("stream", text="Not yet: f() is empty.\n")])
+        stub = new_code_cell(
+            f"def f_{step}(x):\n    ...\n\n\n_ = check(f_{step}, cases)",
+            outputs=[new_output("stream", text="Not yet: f() is empty.\n")],
+        )
         passed = new_code_cell(
-            "assert check(f, cases)", outputs=[new_output("stream", text="Correct: 1 of 1 cases.\n")]
+            f"def solved_{step}(x):\n    return x\n\n\nassert check(solved_{step}, cases)",
+            outputs=[new_output("stream", text="Correct: 1 of 1 cases.\n")],
         )
         place = next(i for i, cell in enumerate(cells) if f"ex-{step}" in cell.source)
         question, start = cells[place].source.split("\n\n", 1)
@@ -716,6 +778,16 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
     "a stub that passes": (unchecked_exercises, lambda n: checks(n)[0].outputs[0].update(text="Correct: 1 of 1")),
     "a solution that fails": (unchecked_exercises, lambda n: checks(n)[1].outputs[0].update(text="Not yet: f() is 1.")),
     "a solution that only looks": (unchecked_exercises, lambda n: checks(n)[1].update(source="_ = check(f, cases)")),
+    "a solution under the reader's name": (overwritten_answers, lambda n: replace(n, "solved_modify", "f_modify")),
+    "an answer that is assigned": (overwritten_answers, lambda n: checks(n)[3].update(source="f_modify = 1")),
+    "no stub": (overwritten_answers, lambda n: [c.update(source="pass") for c in checks(n)]),
+    "a solution in sight in JupyterLab": (open_solutions, lambda n: checks(n)[1].metadata.pop("jupyter")),
+    "a solution in sight on Colab": (open_solutions, lambda n: checks(n)[1].metadata.pop("cellView")),
+    "a folded stub": (open_solutions, lambda n: checks(n)[0].metadata.update(jupyter={"source_hidden": True})),
+    "an exercise folded with a solution": (
+        open_solutions,
+        lambda n: replace(n, "```{solution-start} ex-recall", "```{exercise}\n```\n```{solution-start} x"),
+    ),
     "one self-checking exercise": (unchecked_exercises, lambda n: [c.update(source="pass") for c in checks(n)[2:]]),
     "three exercises": (unsolved_exercises, lambda n: n.cells.__delitem__(slice(-4, -1))),
     "outputs ignored at will": (

@@ -645,6 +645,7 @@ def test_the_search_finds_what_readers_ask_for(visit: Open, served: str, query: 
 def test_excerpts_are_prose(visit: Open, served: str, query: str) -> None:
     found = results(visit(f"{served}/search.html"), served, query)
     assert len(found) > 3
+    assert sum(text != "" for _, text in found) > len(found) / 2
     for address, text in found:
-        assert WORDS.search(text), f"{address}: an excerpt of {text!r}"
+        assert text == "" or WORDS.search(text), f"{address}: an excerpt of {text!r}"
         assert not re.search(r"code cell|\d{10}|\bimport |\bprint\(|\\\(|def \w", text), f"{address}: {text}"
