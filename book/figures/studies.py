@@ -95,7 +95,7 @@ _LETTER = 0.027  # width of a letter, of the width of the axes
 
 
 def _lines(widths: Sequence[float], work: Sequence[float], span: Sequence[float]) -> list[int]:
-    """For each label along a curve 0, or 1 where the label before it is on 0 and begins where this one still goes on."""
+    """0 for a label along a curve, or 1 where the label before it is on 0 and begins where this one still goes on."""
     whole = log(max(span) / min(span)) or 1
     lines: list[int] = []
     for place, (width, x) in enumerate(zip(widths, work, strict=True)):
