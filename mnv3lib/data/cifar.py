@@ -34,7 +34,8 @@ class Cifar10(Dataset[Any]):
     Attributes:
         classes: names by label.
         num_classes: how many.
-        broken, skipped: always empty; data sets of files have them.
+        broken: always empty; data sets of files have it.
+        skipped: likewise.
         fingerprint: SHA-256 of the classes and all labels.
 
     Raises:

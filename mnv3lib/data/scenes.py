@@ -66,7 +66,8 @@ class DigitScenes(Dataset[Any]):
     Attributes:
         classes: names by label; for segmentation and detection the first is ``"background"``.
         num_classes: how many names.
-        broken, skipped: always empty; data sets of files have them.
+        broken: always empty; data sets of files have it.
+        skipped: likewise.
         fingerprint: SHA-256 of all that decides the scenes and their classes.
         config: all parameters of the scenes.
         records: (size,) the scenes as they are stored, see :func:`~mnv3lib.data.scene_config.record_type`; None if
