@@ -21,7 +21,7 @@ from ledger import Deviation, worst_of
 from runs import EVERYTHING, Noise, differing, noise, tiny
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torchvision import tv_tensors
 from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
 
@@ -255,6 +255,33 @@ def test_the_order_is_what_it_was_where_no_batch_has_a_single_image() -> None:
     assert {case for case in changed if case[2] == 1} == {(images, 2, 1) for images in range(3, 60, 2)}
     for world in (1, 2, 5):
         assert Order(images=50, batch_size=10, world=world).steps == 5
+
+
+def test_a_batch_of_one_is_trained_on_or_says_what_helps() -> None:
+    """Where maps shrink to one pixel, as at 32 pixels, batch norm has a single value."""
+    training = start(tiny("batch_size=1"), noise(3))
+    with pytest.raises(
+        ValueError, match=r"^batch norm has .* batch of 1 image\(s\): take more images, a larger batch_size"
+    ):
+        training.advance()
+    together = start(tiny("batch_size=2"), noise(3))
+    assert len(steps(together, 2)) == 2
+
+
+class Fatal(Noise):
+    """Images of which one takes the process with it that asks for it, as the system does when memory runs out."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if index == 40 and get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+def test_a_process_that_prepares_images_and_is_killed_is_told_in_a_line(tmp_path: Path) -> None:
+    said = r"^a process that prepares images was killed.* try fewer --workers. .*checkpoint.* \(DataLoader worker \(pid"
+    with pytest.raises(TrainingError, match=said) as raised:
+        train(tiny("batch_size=10"), tmp_path, datasets=(Fatal(50), Noise(5)), workers=1)
+    assert "\n" not in str(raised.value).strip()
 
 
 def test_a_step_is_the_same_images_whoever_takes_it() -> None:

@@ -20,8 +20,10 @@ class BrokenFileError(RuntimeError):
         reason: what is wrong with it.
     """
 
-    # With one argument only: a loader makes an exception of a worker process anew from its message.
+    # With one argument only: a loader makes an exception of a worker process anew from its traceback, whose last line
+    # is all that anybody needs.
     def __init__(self, message: str, path: str = "", reason: str = "") -> None:
+        message = message.rpartition(f"\n{__name__}.BrokenFileError: ")[2].strip()
         super().__init__(message)
         self.path = path
         self.reason = reason or message

@@ -26,7 +26,7 @@ from mnv3lib.training.checkpoint import load_exactly
 from mnv3lib.training.distributed import Processes, synchronise_batch_norm
 from mnv3lib.training.errors import CheckpointError, NotFinite
 from mnv3lib.training.evaluation import autocast, evaluate, start_worker
-from mnv3lib.training.order import Order, Position, Reproducible, reseed
+from mnv3lib.training.order import Order, Position, Reproducible, batch_norm_explained, reseed
 
 if TYPE_CHECKING:
     from mnv3lib.weights import Report
@@ -179,7 +179,7 @@ class Training:
             reseed(recipe.seed, "network", epoch, step, piece)
             last = number == recipe.accumulate - 1
             with nullcontext() if last else self.processes.accumulating(self.wrapped):
-                with autocast(recipe, self.device):
+                with autocast(recipe, self.device), batch_norm_explained(len(images)):
                     loss = self.task.loss(self.wrapped, images, targets)
                 # Each image counts the same, however many this process has; the wrapper divides by the processes.
                 share = len(images) / order.size(step) * order.world

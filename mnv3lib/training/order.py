@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from torch.utils.data import Dataset, Sampler
 
 from mnv3lib._checks import positive_int
 
-__all__ = ["Order", "Position", "Reproducible", "derive", "reseed", "steps_per_epoch"]
+__all__ = ["Order", "Position", "Reproducible", "batch_norm_explained", "derive", "reseed", "steps_per_epoch"]
 
 #: Which image, in which epoch.
 Key = tuple[int, int]
@@ -59,6 +60,20 @@ def steps_per_epoch(images: int, batch_size: int, accumulate: int = 1) -> int:
     if batch_size >= 2 * accumulate and images // steps < 2 * accumulate:
         return max(1, images // (2 * accumulate))
     return steps
+
+
+@contextmanager
+def batch_norm_explained(images: int) -> Iterator[None]:
+    """Let batch norm's error about a batch of ``images`` say what helps."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"batch norm has one value a channel to learn from, in a batch of {images} image(s): take more images, a "
+            "larger batch_size, fewer parts (accumulate) or processes, or larger images (data.train_size)"
+        ) from error
 
 
 class Position(NamedTuple):

@@ -161,6 +161,9 @@ class _Run:
         except NotFinite as error:
             raise NotFinite(f"{error}. {self._left()}") from error
         except RuntimeError as error:
+            if "DataLoader worker (pid" in str(error):
+                what = "a process that prepares images was killed, often for want of memory: try fewer --workers"
+                raise TrainingError(f"{what}. {self._left()} ({error})") from error
             if training.processes.world > 1 and any(word in str(error).lower() for word in ("gloo", "nccl")):
                 raise TrainingError(f"another process was lost. {self._left()} ({error})") from error
             raise
