@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -11,18 +12,19 @@ from typing import Any
 
 import pytest
 import torch
-from datafiles import OLD_ARRAYS, SmallCIFAR10, cut, is_image
+from datafiles import OLD_ARRAYS, SmallCIFAR10, cut, is_image, picture, thing
 from torchvision import tv_tensors
 
 from mnv3lib.data import BrokenFilesWarning, DigitScenes, catalogue, open_dataset
 from mnv3lib.data.catalogue import CATALOGUE, known
 from mnv3lib.data.cifar import Cifar10
 from mnv3lib.data.coco import Coco
-from mnv3lib.data.datasets import OPENERS
+from mnv3lib.data.datasets import OPENERS, check_classes
 from mnv3lib.data.folder import Folder
 from mnv3lib.data.scene_config import LABELS, SceneOptions
 from mnv3lib.data.voc import Voc
-from mnv3lib.recipe import Data
+from mnv3lib.recipe import Data, load, overridden
+from mnv3lib.training import train
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -52,27 +54,27 @@ def test_a_recipe_opens_each_of_them(
         opened["digitscenes", task] = [open_dataset(data, split, task) for split in both]
         assert [len(dataset) for dataset in opened["digitscenes", task]] == [5, 3]
         assert [dataset[0][0].shape[-1] for dataset in opened["digitscenes", task]] == [32, 40]
-    for (name, task), (train, val) in opened.items():
-        assert train.classes == val.classes, name
-        assert train.num_classes == len(train.classes)
-        assert train.broken == []
-        for image, target in [*train, *val]:
+    for (name, task), (training, val) in opened.items():
+        assert training.classes == val.classes, name
+        assert training.num_classes == len(training.classes)
+        assert training.broken == []
+        for image, target in [*training, *val]:
             is_image(image, *image.shape[-2:])
             size = tuple(image.shape[-2:])
             if task == "classification":
                 assert type(target) is int
-                assert 0 <= target < train.num_classes
+                assert 0 <= target < training.num_classes
             elif task == "segmentation":
                 assert isinstance(target, tv_tensors.Mask)
                 assert (target.dtype, tuple(target.shape)) == (torch.uint8, size)
-                assert ((target < train.num_classes) | (target == 255)).all()
+                assert ((target < training.num_classes) | (target == 255)).all()
             else:
                 assert list(target)[:3] == ["boxes", "labels", "image_id"]
                 assert set(target) <= {"boxes", "labels", "image_id", "iscrowd", "area"}
                 assert isinstance(target["boxes"], tv_tensors.BoundingBoxes)
                 assert (target["boxes"].dtype, target["labels"].dtype) == (torch.float32, torch.int64)
                 assert (target["boxes"].format.name, target["boxes"].canvas_size) == ("XYXY", size)
-                assert ((target["labels"] > 0) & (target["labels"] < train.num_classes)).all()
+                assert ((target["labels"] > 0) & (target["labels"] < training.num_classes)).all()
                 assert type(target["image_id"]) is int
     both_cropped = open_dataset(Data(options={"cache": False}, eval_size=40, eval_resize=48), "test")
     assert isinstance(both_cropped, DigitScenes)
@@ -203,6 +205,39 @@ def test_recipes_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         open_dataset(data, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "fault"),
+    [
+        ({1: "cat", 3: "dog"}, None),
+        ({1: "cat"}, None),
+        ({3: "dog"}, None),
+        ({1: "dog", 3: "cat"}, "label 1 is 'dog' in evaluation and 'cat' in training"),
+        ({1: "cat", 2: "fox"}, "label 2 is 'fox' in evaluation and 'N/A' in training"),
+        ({1: "cat", 4: "fox"}, "label 4 is 'fox' in evaluation and no class in training"),
+    ],
+)
+def test_labels_mean_the_same_in_training_and_in_evaluation(
+    tmp_path: Path, evaluated: dict[int, str], fault: str | None
+) -> None:
+    for split, names in (("train", {1: "cat", 3: "dog"}), ("val", evaluated)):
+        picture(tmp_path / f"{split}2017" / "0.jpg")
+        image = {"id": 0, "file_name": "0.jpg", "height": 20, "width": 30}
+        objects = [thing(i, 0, number, [2, 2, 9, 9]) for i, number in enumerate(names)]
+        categories = [{"id": number, "name": name} for number, name in names.items()]
+        listing = tmp_path / "annotations" / f"instances_{split}2017.json"
+        listing.parent.mkdir(exist_ok=True)
+        listing.write_text(json.dumps({"images": [image], "annotations": objects, "categories": categories}))
+    sets = Coco(tmp_path, "train"), Coco(tmp_path, "val")
+    if fault is None:
+        check_classes(*sets)
+        return
+    with pytest.raises(ValueError, match=f"{fault}: both need the same classes"):
+        check_classes(*sets)
+    recipe = overridden(load("torchvision-ssdlite"), [f"data.root={tmp_path}"])
+    with pytest.raises(ValueError, match=fault):
+        train(recipe)
 
 
 # What is known without reading

@@ -21,7 +21,7 @@ from mnv3lib.data.voc import Voc
 if TYPE_CHECKING:
     from mnv3lib.recipe import Data
 
-__all__ = ["OPENERS", "open_dataset"]
+__all__ = ["OPENERS", "check_classes", "open_dataset"]
 
 
 def _digit_scenes(data: Data, split: str, **options: Any) -> DigitScenes:
@@ -102,3 +102,18 @@ def open_dataset(
         fields["resolution"] = f"recipe.data.{side}"
     with naming_fields(fields):
         return OPENERS[data.name](data, split, transform=transform, **options)
+
+
+def check_classes(train: Any, evaluated: Any) -> None:
+    """Make sure that a label means the same where a network learns and where it is measured.
+
+    Splits of one folder agree by themselves; listings of COCO's form, which each have their own categories, need not.
+
+    Raises:
+        ValueError: naming the first class of ``evaluated`` that ``train`` does not have under the same label.
+    """
+    for label, name in enumerate(evaluated.classes):
+        learnt = train.classes[label] if label < len(train.classes) else None
+        if name not in (learnt, "N/A"):
+            what = f"{learnt!r} in training" if learnt else "no class in training"
+            raise ValueError(f"label {label} is {name!r} in evaluation and {what}: both need the same classes")

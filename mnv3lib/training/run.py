@@ -25,6 +25,7 @@ from torch import nn
 
 import mnv3lib
 from mnv3lib import weights
+from mnv3lib.data.datasets import check_classes
 from mnv3lib.network import MobileNetV3
 from mnv3lib.recipe import Recipe
 from mnv3lib.training.averaging import average_checkpoints
@@ -115,6 +116,8 @@ def train(
         state = processes.broadcast(state)
         with processes.one_after_first():
             sets = datasets or (open_dataset(recipe, "train"), open_dataset(recipe, "val"))
+            if datasets is None:
+                check_classes(*sets)
         training = Training(
             recipe,
             *sets,
