@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import copy
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ from reference import batch, calibrate, same_bits
 from torch import Tensor, nn
 from torchvision import models
 
-from mnv3lib import weights
+from mnv3lib import MobileNetV3, mobilenet_v3_small, weights
 from mnv3lib.weights import WeightsError, load
 
-__all__ = ["PLAIN", "TASKS", "pictures", "refused", "shaken", "snapshot"]
+__all__ = ["PLAIN", "TASKS", "pictures", "refused", "shaken", "small_network", "snapshot"]
 
 
 PLAIN = {"weights": None, "weights_backbone": None}
@@ -66,6 +67,18 @@ def shaken(network: nn.Module, seed: int = 0, trunk: nn.Module | None = None) ->
                 module.running_var.mul_(drawn(module.running_var, 0.7, 1.4))
                 module.num_batches_tracked.fill_(7)
     return network.eval()
+
+
+@cache
+def _small_network(seed: int, **options: Any) -> MobileNetV3:
+    made = shaken(mobilenet_v3_small(**{"width_mult": 0.25, "num_classes": 4, **options}), seed)
+    assert isinstance(made, MobileNetV3)
+    return made
+
+
+def small_network(seed: int = 0, **options: Any) -> MobileNetV3:
+    """A shaken Small at quarter width with 4 classes, of one's own."""
+    return copy.deepcopy(_small_network(seed, **options))
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:

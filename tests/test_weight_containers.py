@@ -11,21 +11,16 @@ import numpy as np
 import pytest
 import torch
 from networks import PLAIN, TASKS, refused, shaken
+from networks import small_network as network
 from reference import assert_same_state, same_bits
 from torch import Tensor, nn
 from torchvision import models
 
-from mnv3lib import MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
-from mnv3lib.weights import WeightsError, load, load_network, read, save
+from mnv3lib import mobilenet_v3_large, mobilenet_v3_small
+from mnv3lib.weights import Report, WeightsError, load, load_network, read, save
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([3.0, 4.0])}
 OTHERS = {name: tensor + 1 for name, tensor in TENSORS.items()}
-
-
-def network(seed: int = 0) -> MobileNetV3:
-    made = shaken(mobilenet_v3_small(width_mult=0.25, num_classes=4), seed)
-    assert isinstance(made, MobileNetV3)
-    return made
 
 
 def saved(value: Any, folder: Path) -> Path:
@@ -283,6 +278,8 @@ def test_nothing_loaded_never_fits() -> None:
     refused(lraspp, mobilenet_v3_large().state_dict(), "missing from the file", part="features")
     assert not load(lraspp, mobilenet_v3_large().state_dict(), part="features", strict=False).fits
     refused(nn.ReLU(), {"a": torch.ones(1)}, "0 tensors")
+    assert not Report("a file", "its own kind").fits
+    assert Report("a file", "its own kind", loaded=("weight",)).fits
     report = refused(mobilenet_v3_small(), {"a": torch.ones(1)}, "missing from the file", part="features")
     assert not report.loaded
 

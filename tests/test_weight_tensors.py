@@ -8,22 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from networks import refused, shaken, snapshot
+from networks import refused, snapshot
+from networks import small_network as network
 from reference import assert_same_state, same_bits
 from torch import Tensor, nn
 
-from mnv3lib import MobileNetV3, mobilenet_v3_small
+from mnv3lib import mobilenet_v3_small
 from mnv3lib.weights import WeightsError, load, read
 
 MIDDLE = "features.5.block.0.0.weight"
 COUNTER = "features.5.block.0.1.num_batches_tracked"
 LAST = "classifier.3.weight"
-
-
-def network(seed: int = 0, **options: Any) -> MobileNetV3:
-    made = shaken(mobilenet_v3_small(**{"width_mult": 0.25, "num_classes": 4, **options}), seed)
-    assert isinstance(made, MobileNetV3)
-    return made
 
 
 # --- kinds of tensors -------------------------------------------------------------------------------------------------
