@@ -4,7 +4,8 @@ Paper: Howard et al., arXiv:1905.02244v5, Figures 3 and 4 and Sections 5.2 and 5
 every operation are torchvision's, so that weights, gradients and random numbers agree with it bit for bit.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: a graph that torch.fx traced shows the annotations of `forward`, and as
+# strings torch.jit.script does not understand them.
 
 from collections.abc import Callable
 from functools import partial
@@ -32,20 +33,38 @@ def activation_layer(name: Activation) -> nn.Module:
 class SamePaddedConv2d(nn.Conv2d):
     """A convolution that pads with zeros as TensorFlow's SAME does: by the size of its input, in every call.
 
-    ⌈n / stride⌉ windows take (n - 1) % stride lines less than kernel - 1 lines of zeros. Half of them, rounded down, go
-    before the image: at stride 2 on an even side one line less than with symmetric padding. A kernel smaller than its
-    stride needs no zeros, and not this class.
+    A kernel of rate ``dilation`` spans e = (kernel - 1) · dilation + 1 lines, and ⌈n / stride⌉ windows need
+    max(0, e - 1 - (n - 1) % stride) lines of zeros. Half of them, rounded down, go before the image: at stride 2 on an
+    even side one line less than with symmetric padding.
+
+    Args:
+        in_channels, out_channels, groups: as in ``torch.nn.Conv2d``.
+        kernel_size, stride, dilation: integers of at least 1, the same in both directions; even kernels too.
+
+    Shape:
+        (N, in_channels, H, W) to (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, *, groups: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups, bias=False)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation=dilation, groups=groups, bias=False)
 
     def zeros(self, size: int) -> tuple[int, int]:
         """Lines of zeros before and after ``size`` lines."""
-        most = self.kernel_size[0] - 1
-        before = (most - (size - 1) % self.stride[0]) // 2
+        most = (self.kernel_size[0] - 1) * self.dilation[0]
+        needed = most - (size - 1) % self.stride[0]
+        if self.stride[0] > most + 1:  # only then can it be negative, and torch.fx knows no max
+            needed = max(0, needed)
         # Beyond the last window zeros change nothing; always as many in all keep the sizes simple for torch.export.
-        return before, most - before
+        return needed // 2, most - needed // 2
 
     def forward(self, x: Tensor) -> Tensor:
         top, bottom = self.zeros(x.shape[2])
@@ -58,11 +77,14 @@ class ConvNormActivation(nn.Sequential):
 
     Args:
         in_channels, out_channels: widths.
-        kernel_size: odd; the padding keeps the size at stride 1.
-        stride, groups, dilation: as in ``torch.nn.Conv2d``.
+        kernel_size: side of the square kernel; with ``"symmetric"`` padding odd, or it would not keep the size.
+        stride, groups, dilation: as in ``torch.nn.Conv2d``, one integer for both directions.
         activation: ``"HS"``, ``"RE"`` or None for a linear layer.
-        norm: makes the batch norm of a width.
+        norm: makes the normalisation of a width.
         padding: ``"symmetric"``, or ``"same"`` as TensorFlow's; they differ where the stride is above 1.
+
+    Raises:
+        TypeError, ValueError: naming the argument, the value and the range.
 
     Shape:
         (N, in_channels, H, W) to (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
@@ -82,17 +104,22 @@ class ConvNormActivation(nn.Sequential):
         padding: Padding = "symmetric",
     ) -> None:
         one_of("padding", padding, PADDINGS)
+        for name, value in (("kernel_size", kernel_size), ("stride", stride), ("groups", groups)):
+            positive_int(name, value)
+        zeros = (kernel_size - 1) * positive_int("dilation", dilation)
         conv: nn.Conv2d
-        if padding == "same" and 1 < stride <= kernel_size:
-            conv = SamePaddedConv2d(in_channels, out_channels, kernel_size, stride, groups=groups)
+        # A 1×1 kernel needs no zeros; at stride 1 an even number of lines is half before and half after.
+        if padding == "same" and zeros > 0 and (stride > 1 or zeros % 2 == 1):
+            conv = SamePaddedConv2d(in_channels, out_channels, kernel_size, stride, dilation=dilation, groups=groups)
+        elif padding == "symmetric" and kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be an odd integer >= 1 for symmetric padding, got {kernel_size!r}")
         else:
-            zeros = (kernel_size - 1) // 2 * dilation
             conv = nn.Conv2d(
                 in_channels,
                 out_channels,
                 kernel_size,
                 stride,
-                zeros,
+                zeros // 2,
                 dilation=dilation,
                 groups=groups,
                 bias=False,
@@ -111,7 +138,7 @@ class SqueezeExcitation(nn.Module):
     the same sums, but not the same bits.
 
     Args:
-        channels: C, width of the map.
+        channels: C, width of the feature map.
         squeeze_channels: width of the bottleneck; by default a quarter of ``channels``, rounded to a multiple of 8.
 
     Shape:
@@ -142,7 +169,7 @@ class SqueezeExcitation(nn.Module):
 class StochasticDepth(nn.Module):
     """Leave the whole block out in training: the shortcut alone is left, for some images of the batch.
 
-    What is kept is divided by the share that is kept, so that the mean stays. Outside training nothing happens.
+    What is kept is divided by the probability of being kept, so that the mean stays. Outside training nothing happens.
     Source: Huang et al., arXiv:1603.09382, without their scaling in evaluation.
 
     Args:
@@ -159,9 +186,10 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        kept = torch.empty((x.shape[0],) + (1,) * (x.dim() - 1), dtype=x.dtype, device=x.device)
-        kept.bernoulli_(1 - self.rate)
-        return x * (kept / (1 - self.rate) if self.rate < 1 else kept)
+        kept = torch.empty(x.shape[0], dtype=x.dtype, device=x.device).bernoulli_(1 - self.rate)
+        scale = kept / (1 - self.rate) if self.rate < 1 else kept
+        # One factor an image: the last dimension takes the batch's place, whatever the number of dimensions.
+        return (x.transpose(0, -1) * scale).transpose(0, -1)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"
@@ -176,7 +204,7 @@ class InvertedResidual(nn.Module):
 
     Args:
         row: the configuration.
-        norm: makes the batch norm of a width.
+        norm: makes the normalisation of a width.
         padding: ``"symmetric"`` or ``"same"``, as in :class:`ConvNormActivation`.
         drop_rate: how often the block is left out in training, see :class:`StochasticDepth`.
 

@@ -4,18 +4,24 @@ Paper: Howard et al., arXiv:1905.02244v5, Tables 1 and 2. Under the same seed th
 random numbers drawn, the outputs and the gradients are torchvision's, bit for bit (float32, CPU, one thread).
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: a graph that torch.fx traced shows the annotations of `forward`, and as
+# strings torch.jit.script does not understand them.
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Unpack
 
 from torch import Tensor, nn
 
-from mnv3lib.blocks import ConvNormActivation, InvertedResidual, activation_layer, norm_layer
+from mnv3lib.blocks import ConvNormActivation, InvertedResidual, activation_layer
+from mnv3lib.blocks import norm_layer as batch_norm
 from mnv3lib.config import MobileNetV3Config, Options, large, small, takes_options
 
 __all__ = ["FeatureTaps", "MobileNetV3", "mobilenet_v3_large", "mobilenet_v3_small"]
+
+
+#: Batch norm of every kind, instance norm, group norm: what is drawn anew as the identity.
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
 class MobileNetV3(nn.Module):
@@ -23,6 +29,13 @@ class MobileNetV3(nn.Module):
 
     Args:
         config: from :func:`mnv3lib.config.large`, :func:`~mnv3lib.config.small` or rows of your own.
+        norm_layer: makes the normalisation of a width, e.g. ``torch.nn.SyncBatchNorm``, or
+            ``lambda channels: torch.nn.GroupNorm(8, channels)``. By default batch norm with the configuration's
+            ``norm_eps`` and ``norm_momentum``; a ``norm_layer`` brings its own, and those two have no effect. The
+            configuration does not know of it: :func:`mnv3lib.cost.profile` counts batch norm.
+
+    Raises:
+        TypeError: if ``config`` is no configuration, or ``norm_layer`` cannot be called or does not make a module.
 
     Shape:
         (N, config.in_channels, H, W), any H and W of at least 1, to logits (N, config.num_classes).
@@ -35,13 +48,15 @@ class MobileNetV3(nn.Module):
         classifier: linear, activation, dropout, linear.
     """
 
-    def __init__(self, config: MobileNetV3Config) -> None:
+    def __init__(self, config: MobileNetV3Config, norm_layer: Callable[[int], nn.Module] | None = None) -> None:
         super().__init__()
         if not isinstance(config, MobileNetV3Config):
             raise TypeError(f"config must be a MobileNetV3Config, got {config!r}")
+        if norm_layer is not None and not callable(norm_layer):
+            raise TypeError(f"norm_layer must be None or make a module of a width, got {norm_layer!r}")
         self.config = config
         self.classes: tuple[str, ...] | None = None
-        norm = partial(norm_layer, eps=config.norm_eps, momentum=config.norm_momentum)
+        norm = norm_layer or partial(batch_norm, eps=config.norm_eps, momentum=config.norm_momentum)
         self.features = nn.Sequential(
             ConvNormActivation(
                 config.in_channels,
@@ -62,7 +77,8 @@ class MobileNetV3(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(config.last_conv, config.last_channel),
             activation_layer(config.activation),
-            nn.Dropout(config.dropout, inplace=True),
+            # Not in place over a ReLU, whose backward pass needs what it gave.
+            nn.Dropout(config.dropout, inplace=config.activation == "HS"),
             nn.Linear(config.last_channel, config.num_classes),
         )
         self.apply_initialisation()
@@ -71,15 +87,15 @@ class MobileNetV3(nn.Module):
         """Draw all weights anew, in the order of the modules.
 
         Convolutions are normal with variance 2 / fan-out, linear layers normal with standard deviation 0.01, biases
-        zero, batch norm the identity. PyTorch's fan-out of a depthwise kernel ignores the groups, so those weights
-        come out smaller than He et al. derive; kept, because torchvision trains from it.
+        zero, normalisations with a scale and a shift the identity. PyTorch's fan-out of a depthwise kernel ignores the
+        groups, so those weights come out smaller than He et al. derive; kept, because torchvision trains from it.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.BatchNorm2d):
+            elif isinstance(module, _NORMS) and isinstance(module.weight, nn.Parameter):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Linear):
@@ -92,15 +108,15 @@ class MobileNetV3(nn.Module):
 
 
 class FeatureTaps(nn.Module):
-    """The trunk of a network, giving maps from inside instead of logits.
+    """The backbone of a network, giving feature maps from inside instead of logits.
 
     Args:
         network: whose layers are used, not copied.
         indices: which of ``network.features`` to give, 0 for the stem, rows from 1. By default
-            ``network.config.stages``, the last map at each resolution.
+            ``network.config.stages``, the last feature map at each resolution.
 
     Shape:
-        (N, C, H, W) to a list of maps in the order of the network; ``channels`` holds their widths.
+        (N, C, H, W) to a list of feature maps in the order of the network; ``channels`` holds their widths.
 
     Raises:
         TypeError, ValueError: for no index, a repeated one or one the network does not have.
@@ -133,20 +149,26 @@ class FeatureTaps(nn.Module):
 
 
 @takes_options(Options)
-def mobilenet_v3_large(**options: Unpack[Options]) -> MobileNetV3:
-    """MobileNetV3-Large with fresh weights; keywords as in :meth:`.MobileNetV3Config.from_rows`.
+def mobilenet_v3_large(
+    *, norm_layer: Callable[[int], nn.Module] | None = None, **options: Unpack[Options]
+) -> MobileNetV3:
+    """MobileNetV3-Large with fresh weights; ``norm_layer`` as in :class:`MobileNetV3`, the other keywords as in
+    :meth:`.MobileNetV3Config.from_rows`.
 
     >>> sum(p.numel() for p in mobilenet_v3_large().parameters())
     5483032
     """
-    return MobileNetV3(large(**options))
+    return MobileNetV3(large(**options), norm_layer)
 
 
 @takes_options(Options)
-def mobilenet_v3_small(**options: Unpack[Options]) -> MobileNetV3:
-    """MobileNetV3-Small with fresh weights; keywords as in :meth:`.MobileNetV3Config.from_rows`.
+def mobilenet_v3_small(
+    *, norm_layer: Callable[[int], nn.Module] | None = None, **options: Unpack[Options]
+) -> MobileNetV3:
+    """MobileNetV3-Small with fresh weights; ``norm_layer`` as in :class:`MobileNetV3`, the other keywords as in
+    :meth:`.MobileNetV3Config.from_rows`.
 
     >>> sum(p.numel() for p in mobilenet_v3_small(num_classes=10).parameters())
     1528106
     """
-    return MobileNetV3(small(**options))
+    return MobileNetV3(small(**options), norm_layer)

@@ -111,6 +111,70 @@ def test_same_padding_gives_every_size_rounded_up(kernel: int, stride: int) -> N
             )
 
 
+def tensorflow_same(x: Tensor, weight: Tensor, stride: int, dilation: int, groups: int) -> Tensor:
+    """SAME as TensorFlow's kernels compute it: the windows one by one over as many zeros as they need."""
+    span = (weight.shape[-1] - 1) * dilation + 1
+    sides, zeros = [], []
+    for size in x.shape[2:]:
+        out = -(-size // stride)
+        total = max((out - 1) * stride + span - size, 0)
+        sides.append(out)
+        zeros.append((total // 2, total - total // 2))
+    padded = nn.functional.pad(x, (*zeros[1], *zeros[0]))
+    columns = []
+    for row in range(sides[0]):
+        for column in range(sides[1]):
+            top, left = row * stride, column * stride
+            window = padded[:, :, top : top + span : dilation, left : left + span : dilation]
+            parts = zip(window.chunk(groups, 1), weight.chunk(groups, 0), strict=True)
+            columns.append(torch.cat([torch.einsum("nchw,ochw->no", part, filters) for part, filters in parts], 1))
+    return torch.stack(columns, -1).unflatten(-1, sides)
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+@pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (2, 2), (3, 1), (3, 4), (4, 1), (5, 4)])
+def test_same_padding_is_tensorflow_s(kernel: int, groups: int, stride: int, dilation: int) -> None:
+    torch.manual_seed(0)
+    more = {"kernel_size": kernel, "stride": stride, "dilation": dilation, "groups": groups}
+    conv = ConvNormActivation(4, 8, **more, padding="same")[0].double()
+    assert (conv.stride, conv.dilation, conv.groups) == ((stride,) * 2, (dilation,) * 2, groups)
+    for height, width in ((1, 2), (6, 7), (9, 8), (10, 12)):
+        x = batch(2, 4, height, width).double()
+        with torch.no_grad():
+            assert torch.allclose(conv(x), tensorflow_same(x, conv.weight, stride, dilation, groups), atol=1e-12)
+
+
+def test_zeros_of_a_dilated_convolution_are_half_before_and_half_after() -> None:
+    """The span is 5, so four lines of zeros less one on an even side: TensorFlow's shape function, by hand."""
+    conv = ConvNormActivation(8, 8, kernel_size=3, stride=2, dilation=2, padding="same")[0]
+    assert conv.dilation == (2, 2)
+    assert [conv.zeros(size)[0] for size in (1, 2, 3, 4, 5, 6)] == [2, 1, 2, 1, 2, 1]
+    assert [sum(conv.zeros(size)) for size in (5, 6)] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"kernel_size": 4}, ValueError, "kernel_size must be an odd integer >= 1 for symmetric padding, got 4"),
+        ({"kernel_size": (3, 3)}, TypeError, r"kernel_size must be an integer >= 1, got \(3, 3\)"),
+        ({"kernel_size": 0}, ValueError, "kernel_size must be an integer >= 1, got 0"),
+        ({"stride": 0}, ValueError, "stride must be an integer >= 1, got 0"),
+        ({"stride": 1.5}, TypeError, "stride must be an integer >= 1, got 1.5"),
+        ({"groups": 0}, ValueError, "groups must be an integer >= 1, got 0"),
+        ({"dilation": 0}, ValueError, "dilation must be an integer >= 1, got 0"),
+        ({"padding": "valid"}, ValueError, "padding must be one of 'symmetric', 'same', got 'valid'"),
+    ],
+)
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+def test_bad_convolutions(padding: str, wrong: dict[str, Any], error: type[Exception], message: str) -> None:
+    if padding == "same" and wrong == {"kernel_size": 4}:
+        assert ConvNormActivation(8, 8, padding=padding, **wrong)(batch(2, 8, 5, 6)).shape == (2, 8, 5, 6)
+        return
+    with pytest.raises(error, match=message):
+        ConvNormActivation(8, 8, **{"padding": padding, **wrong})
+
+
 def test_same_padding_starts_where_tensorflow_does() -> None:
     """Kernel 3, stride 2, weights 1, 10, 100, values 1, 2, 3, …: even sides start at the first, odd ones before it."""
     conv = ConvNormActivation(1, 1, kernel_size=3, stride=2, padding="same")[0]
