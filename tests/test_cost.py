@@ -189,6 +189,9 @@ def test_layers_equal_the_modules_they_name(
         if isinstance(module, ConvNormActivation):
             conv = module[0]
             assert (conv.kernel_size, conv.stride) == ((layer.kernel,) * 2, (layer.stride,) * 2)
+            assert (conv.groups, conv.dilation) == (layer.groups, (layer.dilation,) * 2)
+        else:
+            assert (layer.kernel, layer.stride, layer.groups, layer.dilation) == (1, 1, 1, 1)
         prefix = layer.name.split(".")[0]
         expected = int(layer.name.split(".")[1]) if prefix == "features" else len(network.features)
         assert layer.feature == expected
@@ -341,6 +344,103 @@ def test_peak_activations(described: MobileNetV3Config, deviation: Deviation) ->
         deviation(abs(report.peak_activations - peak(network, resolution)))
         assert report.peak_memory() == 4 * report.peak_activations
         assert report.peak_memory(bytes_per_value=1) == report.peak_activations
+
+
+# --- what training keeps ----------------------------------------------------------------------------------------------
+
+
+def kept(network: nn.Module, images: Tensor) -> int:
+    """Numbers in all memory that the forward pass hands to the backward pass, parameters and buffers left out."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in [*network.parameters(), *network.buffers()]}
+    seen: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)  # held, so that its memory is not used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = network(images)
+    stored = [tensor for address, tensor in seen.items() if address not in own]
+    assert logits.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in stored)
+
+
+TRAINED = {
+    "large": config.large(num_classes=10),
+    "small": config.small(num_classes=10, width_mult=0.5),
+    "tail": config.large(num_classes=3, reduced_tail=True, dilated=True),
+    "paper's rounding": config.small(num_classes=3, width_mult=0.75, rounding="paper"),
+    "minimalistic": config.large_minimalistic(num_classes=3, width_mult=0.5),
+    "grey": config.small(num_classes=3, in_channels=1),
+    "stochastic depth": config.small(num_classes=3, stochastic_depth=0.5),
+    "no dropout": config.small(num_classes=3, dropout=0),
+    "small minimalistic, no dropout": config.small_minimalistic(num_classes=3, dropout=0),
+}
+
+
+@pytest.mark.proves(
+    "Bytes of activations that a training step keeps",
+    against="the tensors that PyTorch's autograd saves",
+    tolerance=0,
+    unit="count",
+)
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize(("batch", "side"), [(2, 64), (3, 97)])
+def test_the_activations_are_those_that_autograd_saves(name: str, batch: int, side: int, deviation: Deviation) -> None:
+    settings: MobileNetV3Config = TRAINED[name]
+    torch.manual_seed(0)
+    network = MobileNetV3(settings).train()
+    found = kept(network, torch.randn(batch, settings.in_channels, side, side))
+    deviation(abs(found - 4 * cost.profile(settings, side).saved_activations(batch)))
+
+
+def test_saved_activations_of_a_backbone_and_a_head() -> None:
+    described = small(num_classes=3)
+    whole, features = cost.profile(described, 96), cost.backbone(described, 96)
+    head = cost.classifier(described, features.layers[-1])
+    for batch in (1, 7):
+        assert whole.saved_activations(batch) == features.saved_activations(batch) + head.saved_activations(batch)
+    per_image = whole.saved_activations(2) - whole.saved_activations(1)
+    assert per_image == sum(layer.saved for layer in whole.layers)
+    norms = [module for module in on_meta(described).modules() if isinstance(module, nn.BatchNorm2d)]
+    assert whole.saved_activations(1) - per_image == sum(2 * norm.num_features for norm in norms)
+    torch.manual_seed(0)
+    network = MobileNetV3(described).train()
+    network.features.requires_grad_(False).eval()
+    assert kept(network, torch.randn(5, 3, 96, 96)) == 4 * head.saved_activations(5), "a frozen backbone keeps nothing"
+    with pytest.raises(ValueError, match="batch must be an integer >= 1, got 0"):
+        whole.saved_activations(0)
+
+
+@pytest.mark.parametrize("described", CASES, ids=range(len(CASES)))
+def test_a_network_costs_its_backbone_and_its_head(described: MobileNetV3Config) -> None:
+    whole, features = cost.profile(described, (95, 160)), cost.backbone(described, (95, 160))
+    assert whole == features + cost.classifier(described, features.layers[-1])
+    network = on_meta(described)
+    assert features.parameters == sum(parameter.numel() for parameter in network.features.parameters())
+    assert len(features.features) == len(network.features)
+    assert [layer.name for layer in whole.layers[len(features.layers) :]] == ["avgpool", "classifier.0", "classifier.3"]
+
+
+def test_a_walk_adds_up_another_head() -> None:
+    """A 3×3 convolution of rate 2 and a pooled gate on a feature map from inside, beside the modules themselves."""
+    described = small(width_mult=0.5)
+    tap = cost.backbone(described, 64).features[3][-1]
+    walk = cost.Walk.after(tap, feature=20, saved=True)
+    walk.conv("head.0", "depthwise", tap.output[0], 3, 1, 2, tap.output[0], "RE")
+    walk.squeeze_and_excite("head.1", 8)
+    report, width = walk.profile(), tap.output[0]
+    conv, squeeze, excite = report.layers
+    assert {layer.feature for layer in report.layers} == {20}
+    assert (conv.groups, conv.dilation, conv.output) == (width, 2, tap.output)
+    assert conv.receptive_field == tap.receptive_field + 4 * tap.output_stride
+    head = nn.Sequential(ConvNormActivation(width, width, kernel_size=3, dilation=2, groups=width, activation="RE"),
+                         SqueezeExcitation(width, 8))  # fmt: skip
+    assert report.parameters == sum(parameter.numel() for parameter in head.parameters())
+    x = torch.randn(2, *tap.output, requires_grad=True)
+    own = x.numel()  # is kept by the layer behind the tap, as the walk was told
+    assert kept(head.train(), x) == 4 * (report.saved_activations(2) + own)
+    assert (squeeze.kind, excite.kind) == ("squeeze", "excite")
 
 
 # --- random tables ----------------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ ARROWS: dict[str, set[str]] = {
     "rows": {"_checks"},
     "_scaling": {"_checks", "rows"},
     "config": {"_checks", "_scaling", "rows"},
-    "cost": {"_checks", "config", "rows"},
+    "_walk": {"_checks", "rows"},
+    "cost": {"_checks", "_walk", "config"},
     "blocks": {"_checks", "rows"},
     "network": {"_checks", "blocks", "config"},
     "recipe": {"_checks", "config"},
@@ -38,7 +39,7 @@ ARROWS: dict[str, set[str]] = {
     "__init__": {"config", "cost", "network"},  # network for type checkers only
 }
 #: Rooms that can be used without PyTorch and NumPy.
-LIGHT = ("_checks", "_files", "_scaling", "config", "cost", "facts", "recipe", "rows")
+LIGHT = ("_checks", "_files", "_scaling", "_walk", "config", "cost", "facts", "recipe", "rows")
 
 
 def loaded_by(code: str) -> list[str]:

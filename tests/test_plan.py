@@ -6,20 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from ledger import Deviation
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
-from mnv3lib import config
-from mnv3lib.config import MobileNetV3Config
+from mnv3lib.cost import profile
 from mnv3lib.network import MobileNetV3
 from mnv3lib.recipe import Recipe, load, names, overridden
 from mnv3lib.tasks import TASKS
 from mnv3lib.training import optimisers
 from mnv3lib.training.averaging import ExponentialAverage
 from mnv3lib.training.order import Order
-from mnv3lib.training.plan import Plan, activations_kept, describe, trial
+from mnv3lib.training.plan import Plan, describe, trial
 
 PLAIN = load("digitscenes")
 
@@ -135,56 +133,11 @@ def test_the_memory_of_weights_is_what_there_is_after_a_step(name: str, momentum
     assert describe(recipe).parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
-def kept(network: nn.Module, images: Tensor) -> int:
-    """Numbers in all memory that the forward pass hands to the backward pass, parameters and buffers left out."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in [*network.parameters(), *network.buffers()]}
-    seen: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        seen.setdefault(tensor.untyped_storage().data_ptr(), tensor)  # held, so that its memory is not used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits = network(images)
-    stored = [tensor for place, tensor in seen.items() if place not in own]
-    assert logits.requires_grad
-    return sum(tensor.untyped_storage().nbytes() for tensor in stored)
-
-
-CONFIGS = {
-    "large": config.large(num_classes=10),
-    "small": config.small(num_classes=10, width_mult=0.5),
-    "tail": config.large(num_classes=3, reduced_tail=True, dilated=True),
-    "paper's rounding": config.small(num_classes=3, width_mult=0.75, rounding="paper"),
-    "minimalistic": config.large_minimalistic(num_classes=3, width_mult=0.5),
-    "grey": config.small(num_classes=3, in_channels=1),
-    "no dropout": config.small(num_classes=3, dropout=0),
-    "small minimalistic, no dropout": config.small_minimalistic(num_classes=3, dropout=0),
-}
-
-
-@pytest.mark.proves(
-    "Bytes of activations that a training step keeps",
-    against="the tensors that PyTorch's autograd saves",
-    tolerance=0,
-    unit="count",
-)
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize(("batch", "side"), [(2, 64), (3, 97)])
-def test_the_activations_are_those_that_autograd_saves(name: str, batch: int, side: int, deviation: Deviation) -> None:
-    settings: MobileNetV3Config = CONFIGS[name]
-    torch.manual_seed(0)
-    network = MobileNetV3(settings).train()
-    found = kept(network, torch.randn(batch, settings.in_channels, side, side))
-    each, once = activations_kept(settings, side)
-    deviation(abs(found - 4 * (batch * each + once)))
-
-
 def test_the_activations_of_a_plan_are_of_one_part_of_a_batch() -> None:
-    each, once = activations_kept(PLAIN.model.config(num_classes=10), PLAIN.data.train_size)
-    assert describe(PLAIN).activations_bytes == 4 * (PLAIN.batch_size * each + once)
+    report = profile(PLAIN.model.config(num_classes=10), PLAIN.data.train_size)
+    assert describe(PLAIN).activations_bytes == 4 * report.saved_activations(PLAIN.batch_size)
     parts = overridden(PLAIN, ["accumulate=4"])
-    assert describe(parts).activations_bytes == 4 * (PLAIN.batch_size // 4 * each + once)
+    assert describe(parts).activations_bytes == 4 * report.saved_activations(PLAIN.batch_size // 4)
     assert "16 images in one process" in rows(describe(parts))["memory"]
 
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnv3lib._checks import positive_int, positive_real
-from mnv3lib.config import MobileNetV3Config
 from mnv3lib.cost import profile
 from mnv3lib.data import catalogue
 from mnv3lib.recipe import NETWORKS, Recipe, factor
 
-__all__ = ["Plan", "activations_kept", "describe", "trial"]
+__all__ = ["Plan", "describe", "trial"]
 
 #: Images of a trial's step in each process: enough for the speed, and no machine runs out of memory by them.
 _TRIAL = 64
@@ -155,8 +154,7 @@ def describe(
         config = recipe.model.config(**({} if num_classes is None else {"num_classes": num_classes}))
         report = profile(config, recipe.data.train_size)
         parameters, macs = report.parameters, report.macs
-        each, once = activations_kept(config, recipe.data.train_size)
-        activations = 4 * (recipe.batch_size // recipe.accumulate * each + once)
+        activations = 4 * report.saved_activations(recipe.batch_size // recipe.accumulate)
     else:
         parameters, macs = _counted(recipe, 21 if num_classes is None else num_classes)
     states = _STATES[recipe.optimiser.name][recipe.optimiser.momentum == 0]
@@ -210,36 +208,6 @@ def _counted(recipe: Recipe, num_classes: int) -> tuple[int, int]:
             else:
                 model.head(maps)
     return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2
-
-
-def activations_kept(config: MobileNetV3Config, resolution: int) -> tuple[int, int]:
-    """Numbers that a forward pass in training keeps for the backward pass, by formula (chapter 9).
-
-    A convolution and batch norm keep what they get, h-swish too; ReLU keeps what it gives, which is what the next
-    convolution gets. Not in it: the one mask of stochastic depth for each block.
-
-    Returns:
-        For each image, and once for every batch.
-    """
-    stem, *blocks, last, _ = profile(config, resolution).features
-    hard_swish = config.activation == "HS"
-    each = config.in_channels * resolution**2 + (1 + hard_swish) * stem[0].activations
-    once = 2 * stem[0].output[0]
-    for row, layers in zip(config.rows, blocks, strict=True):
-        before, after = layers[0].input[1] * layers[0].input[2], layers[-1].output[1] * layers[-1].output[2]
-        expanded, kept = row.expanded_channels, 2 + (row.activation == "HS")
-        each += before * row.input_channels + after * (kept * expanded + row.out_channels)
-        once += 2 * (expanded + row.out_channels)
-        if row.use_expansion:
-            each += before * kept * expanded
-            once += 2 * expanded
-        if row.use_se:
-            each += after * expanded + 3 * expanded + row.squeeze_channels
-    channels, height, width = last[0].input
-    each += channels * height * width + 2 * last[0].activations
-    # The pooled channels, the hidden layer before and after its activation, and dropout's mask.
-    each += config.last_conv + (1 + hard_swish + (config.dropout > 0)) * config.last_channel
-    return each, once + 2 * config.last_conv
 
 
 def _batch(recipe: Recipe) -> str:
