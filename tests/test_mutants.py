@@ -134,7 +134,7 @@ MISTAKES = [
     Mistake("depthwise counted as a full convolution", "_walk.py",
             "weights = out * (channels // groups) * kernel", "weights = out * channels * kernel"),
     Mistake("batch norm's parameters not counted", "_walk.py", "weights + 2 * out, ", "weights, "),
-    Mistake("biases not counted", "_walk.py", "weights + out, weights)", "weights, weights)"),
+    Mistake("biases not counted", "_walk.py", "weights + out, weights, saved", "weights, weights, saved"),
     Mistake("map sides rounded down", "_walk.py", "-(-height // stride), -(-width // stride)",
             "height // stride, width // stride"),
     Mistake("receptive field without dilation", "_walk.py", "(kernel - 1) * dilation * self.output_stride",
