@@ -6,10 +6,10 @@ A network is data first: :mod:`mnv3lib.config` holds the rows, :mod:`mnv3lib.cos
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mnv3lib import config, cost
+from mnv3lib._lazy import attach
 
 if TYPE_CHECKING:
     from mnv3lib.network import FeatureTaps, MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
@@ -18,18 +18,14 @@ __version__ = "0.1.0"
 
 __all__ = ["FeatureTaps", "MobileNetV3", "config", "cost", "mobilenet_v3_large", "mobilenet_v3_small"]
 
-_MODULES = ("blocks", "explore", "network", "weights")
-_NETWORK = ("FeatureTaps", "MobileNetV3", "mobilenet_v3_large", "mobilenet_v3_small")
+#: Where each name is; it is imported when it is first used. The rooms are modules themselves.
+_LAZY = {
+    **dict.fromkeys(("FeatureTaps", "MobileNetV3", "mobilenet_v3_large", "mobilenet_v3_small"), "mnv3lib.network"),
+    **{
+        room: f"mnv3lib.{room}"
+        for room in ("blocks", "data", "explore", "facts", "network", "provenance", "recipe", "rows", "tasks",
+                     "training", "weights")
+    },
+}  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    """Import what needs torch or a widget library at first use (PEP 562)."""
-    if name in _MODULES:
-        return import_module(f"{__name__}.{name}")
-    if name in _NETWORK:
-        return getattr(import_module(f"{__name__}.network"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES, *_NETWORK})
+__getattr__, __dir__ = attach(__name__, _LAZY)

@@ -21,6 +21,7 @@ HEAVY = ("torch", "torchvision", "numpy", "yaml", "ipywidgets", "anywidget", "ma
 ARROWS: dict[str, set[str]] = {
     "_checks": set(),
     "_files": set(),
+    "_lazy": set(),
     "facts": set(),
     "provenance": set(),
     "rows": {"_checks"},
@@ -31,15 +32,15 @@ ARROWS: dict[str, set[str]] = {
     "blocks": {"_checks", "rows"},
     "network": {"_checks", "blocks", "config"},
     "recipe": {"_checks", "config"},
-    "data": {"_checks", "_files", "recipe"},
+    "data": {"_lazy", "_checks", "_files", "recipe"},
     "weights": {"_checks", "_files", "config", "network", "rows"},
     "tasks": {"_checks", "blocks", "config", "cost", "network"},
-    "training": {"_checks", "_files", "config", "cost", "data", "network", "recipe", "tasks", "weights"},
-    "explore": {"_checks", "config", "cost", "rows"},
-    "__init__": {"config", "cost", "network"},  # network for type checkers only
+    "training": {"_lazy", "_checks", "_files", "config", "cost", "data", "network", "recipe", "tasks", "weights"},
+    "explore": {"_lazy", "_checks", "config", "cost", "rows"},
+    "__init__": {"_lazy", "config", "cost", "network"},  # network for type checkers only
 }
 #: Rooms that can be used without PyTorch and NumPy.
-LIGHT = ("_checks", "_files", "_scaling", "_walk", "config", "cost", "facts", "recipe", "rows")
+LIGHT = ("_checks", "_files", "_lazy", "_scaling", "_walk", "config", "cost", "facts", "recipe", "rows")
 
 
 def loaded_by(code: str) -> list[str]:
@@ -105,6 +106,13 @@ def test_lazy_names_are_the_things_themselves() -> None:
         _ = mnv3lib.mobilenet_v4
     with pytest.raises(ImportError, match="mobilenet_v4"):
         from mnv3lib import mobilenet_v4  # noqa: F401
+
+
+def test_every_room_is_an_attribute_of_the_library() -> None:
+    public = [room for room in ARROWS if not room.startswith("_")]
+    code = "import mnv3lib; assert {0!r} in dir(mnv3lib); assert mnv3lib.{0}.__name__ == 'mnv3lib.{0}'"
+    for room in public:
+        loaded_by(code.format(room))
 
 
 def test_dir_lists_what_can_be_had() -> None:

@@ -5,8 +5,9 @@ Needs the extra ``training`` (``pip install "mnv3lib[training]"``). What is not 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mnv3lib._lazy import attach
 
 if TYPE_CHECKING:
     from mnv3lib.data.datasets import open_dataset
@@ -16,21 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["BrokenFileError", "BrokenFilesWarning", "DigitScenes", "SceneConfig", "SkippedFilesWarning", "open_dataset"]
 
-_ROOMS = {
-    "BrokenFileError": "errors",
-    "BrokenFilesWarning": "errors",
-    "DigitScenes": "scenes",
-    "SceneConfig": "scene_config",
-    "SkippedFilesWarning": "errors",
-    "open_dataset": "datasets",
+#: Where each name is; it is imported when it is first used.
+_LAZY = {
+    "BrokenFileError": "mnv3lib.data.errors",
+    "BrokenFilesWarning": "mnv3lib.data.errors",
+    "DigitScenes": "mnv3lib.data.scenes",
+    "SceneConfig": "mnv3lib.data.scene_config",
+    "SkippedFilesWarning": "mnv3lib.data.errors",
+    "open_dataset": "mnv3lib.data.datasets",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(__name__, _LAZY)

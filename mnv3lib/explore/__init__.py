@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mnv3lib._lazy import attach
 
 if TYPE_CHECKING:
     from mnv3lib.explore.explorer import Explorer
@@ -12,14 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["Explorer", "Flipbook"]
 
 #: Loaded when first asked for: the map needs no widgets, the widgets no Matplotlib.
-_ROOMS = {"Explorer": "explorer", "Flipbook": "flipbook"}
+_LAZY = {"Explorer": "mnv3lib.explore.explorer", "Flipbook": "mnv3lib.explore.flipbook"}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(__name__, _LAZY)
