@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from mnv3lib.provenance import made
 from mnv3lib.recipe import Recipe, load, overridden
-from mnv3lib.tasks import TASKS, Classification
+from mnv3lib.tasks import Classification
 from mnv3lib.training.loop import Training
 from mnv3lib.training.memory import keep_freed_memory, return_freed_memory
 
@@ -54,22 +54,19 @@ class Noise(Dataset[Any]):
 
 
 class Theirs(Classification):
-    """The same task with torchvision's network."""
+    """The same task with torchvision's network, of the recipe's name and options."""
 
-    def build_model(self) -> nn.Module:
-        """Torchvision's network of the recipe's name."""
-        build = getattr(torchvision.models, self.recipe.model.name)
-        return build(num_classes=self.classes, **self.recipe.model.options)
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe.model.config(num_classes=CLASSES), label_smoothing=recipe.label_smoothing)
+        self.model = recipe.model
+
+    def build_model(self, *, pretrained: bool = True) -> nn.Module:
+        return getattr(torchvision.models, self.model.name)(num_classes=CLASSES, **self.model.options)
 
 
-def ours(recipe: Recipe, images: Noise, task: type[Classification] = Classification) -> Callable[[], None]:
+def ours(recipe: Recipe, images: Noise, task: Classification | None = None) -> Callable[[], None]:
     """A step of this library's loop."""
-    kept = TASKS["classification"]
-    TASKS["classification"] = task
-    try:
-        training = Training(recipe, images, images, classes=CLASSES)
-    finally:
-        TASKS["classification"] = kept
+    training = Training(recipe, images, images, task=task)
 
     def step() -> None:
         if training.position.step == training.order.steps:
@@ -140,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             candidates = {
                 "this loop": (here, keep_freed_memory),
                 "this loop, memory not kept": (here, return_freed_memory),
-                "this loop, torchvision's network": (ours(recipe, images, Theirs), keep_freed_memory),
+                "this loop, torchvision's network": (ours(recipe, images, Theirs(recipe)), keep_freed_memory),
                 "plain loop, torchvision's network": (plain(recipe, images), return_freed_memory),
             }
             seconds = measure(candidates, options.rounds, f"{name} at {side}")

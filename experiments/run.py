@@ -56,12 +56,11 @@ def changed(recipe: Any, model: Any, change: Any) -> float:
     """Top-1 on the test images, each changed before it is prepared for the network."""
     from torchvision.transforms import v2
 
-    from mnv3lib.tasks import TASKS
-    from mnv3lib.training.evaluation import evaluate, open_dataset
+    from mnv3lib.training.evaluation import evaluate, make_task, open_dataset
 
     images = open_dataset(recipe, "test")
     images.transform = v2.Compose([change, images.transform])
-    return evaluate(TASKS[recipe.task](recipe, images.num_classes), model, images)["top1"]
+    return evaluate(recipe, model, images, task=make_task(recipe, images.num_classes))["top1"]
 
 
 def in_grey(recipe: Any, model: Any) -> float:
@@ -76,16 +75,17 @@ def by_ink(recipe: Any, model: Any) -> dict[str, float]:
     from torch.utils.data import Subset
 
     from mnv3lib.data.render import COLOURS
-    from mnv3lib.tasks import TASKS
-    from mnv3lib.training.evaluation import evaluate, open_dataset
+    from mnv3lib.training.evaluation import evaluate, make_task, open_dataset
 
     images = open_dataset(recipe, "test")
     places: dict[str, list[int]] = {}
     for place in range(len(images)):
         places.setdefault(COLOURS[images.scene(place)["colours"][0]], []).append(place)
-    task = TASKS[recipe.task](recipe, images.num_classes)
+    task = make_task(recipe, images.num_classes)
     return {
-        f"{ink}_top1": evaluate(task, model, Subset(images, places[ink]))["top1"] for ink in COLOURS if ink in places
+        f"{ink}_top1": evaluate(recipe, model, Subset(images, places[ink]), task=task)["top1"]
+        for ink in COLOURS
+        if ink in places
     }
 
 

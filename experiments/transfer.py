@@ -122,7 +122,7 @@ def run_one(task: str, strategy: str, images: int, rate: float, seed: int, longe
     from mnv3lib import cost
     from mnv3lib.recipe import load, overridden
     from mnv3lib.training.errors import NotFinite
-    from mnv3lib.training.evaluation import evaluate
+    from mnv3lib.training.evaluation import evaluate, make_task
     from mnv3lib.training.loop import Training
 
     changes = assignments(task, strategy, images, rate, seed, longer)
@@ -145,7 +145,7 @@ def run_one(task: str, strategy: str, images: int, rate: float, seed: int, longe
     if task == "turned" and images == MIDDLE and longer == 1 and seed != CHOOSER and not diverged:
         # The plain digits with the same classes: what is left of the old task.
         plain = overridden(recipe, ["data.options.hue=0"])
-        old = evaluate(type(training.task)(plain, 10), training.model, plain_digits())
+        old = evaluate(plain, training.model, plain_digits(), task=make_task(plain, 10))
         found = {**found, "old_top1": old["top1"]}
     report = cost.profile(training.model.config, recipe.data.eval_size)
     return {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["boolean", "fraction", "non_negative_int", "non_negative_real", "one_of", "positive_int", "positive_real"]
+__all__ = ["boolean", "fraction", "nearest", "non_negative_int", "non_negative_real", "one_of", "positive_int",
+           "positive_real", "unknown"]  # fmt: skip
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -67,3 +69,15 @@ def non_negative_real(name: str, value: Any) -> float:
     if not isfinite(value) or float(value) < 0:
         raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
     return float(value)
+
+
+def nearest(word: object, known: Iterable[object]) -> str:
+    """What an error adds where a known word is nearly ``word``: ``"; did you mean 'lr'?"``, or nothing."""
+    found = get_close_matches(str(word), [str(one) for one in known if one is not None], n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def unknown(path: str, key: object, names: Iterable[str]) -> ValueError:
+    """The error for a key that is not there."""
+    names = list(names)
+    return ValueError(f"{path} has no {key!r}, only {', '.join(map(repr, names))}{nearest(key, names)}")

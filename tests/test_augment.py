@@ -16,8 +16,9 @@ from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights
 from torchvision.transforms import v2
 
 from mnv3lib.recipe import Augment, Data, Recipe, Task, load, names
+from mnv3lib.tasks import IGNORE_INDEX
 from mnv3lib.training import augment as room
-from mnv3lib.training.augment import IGNORED, batch_transform, eval_transform, train_transform
+from mnv3lib.training.augment import batch_transform, eval_transform, train_transform
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 SAME: dict[str, Any] = {"mean": (0, 0, 0), "std": (1, 1, 1)}
@@ -124,7 +125,7 @@ def test_masks_go_where_their_image_goes(augment: Augment, as_pil: bool) -> None
         image, mask = transform(v2.functional.to_pil_image(image) if as_pil else image, mask)
         assert (image.shape, mask.shape, mask.dtype) == ((3, 64, 64), (64, 64), torch.int64)
         white, inside = image[0] > 0.5, mask == 1
-        assert set(mask.unique().tolist()) <= {0, 1, IGNORED}
+        assert set(mask.unique().tolist()) <= {0, 1, IGNORE_INDEX}
         # Images are resized smoothly and masks are not: an edge may be a pixel off.
         edges = torch.nn.functional.max_pool2d(white[None].float(), 3, 1, 1) - (
             1 - torch.nn.functional.max_pool2d(1 - white[None].float(), 3, 1, 1)
@@ -141,7 +142,7 @@ def test_outside_of_a_small_image_nothing_is_labelled() -> None:
     image, mask = transform(tv_tensors.Image(torch.full((3, 40, 40), 255, dtype=torch.uint8)),
                             tv_tensors.Mask(torch.ones(40, 40, dtype=torch.uint8)))  # fmt: skip
     assert (mask == 1).sum() == 32 * 32
-    assert torch.equal(mask == IGNORED, image[0] == 0)
+    assert torch.equal(mask == IGNORE_INDEX, image[0] == 0)
 
 
 def test_the_shorter_side_is_drawn_from_the_whole_range() -> None:

@@ -18,10 +18,9 @@ from torch import nn
 
 from mnv3lib.network import MobileNetV3
 from mnv3lib.recipe import load
-from mnv3lib.tasks import TASKS
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.distributed import Processes, choose_device, synchronise_batch_norm, together
-from mnv3lib.training.evaluation import measure
+from mnv3lib.training.evaluation import make_task, measure
 from mnv3lib.training.logs import read_rows
 from mnv3lib.training.order import reseed
 
@@ -55,7 +54,7 @@ def deviation_of(one: Path, other: Path) -> float:
     """Largest difference of a weight between two runs, relative to the largest change that training made to one."""
     states, recipe = [read(folder / "last.pt")["model"] for folder in (one, other)], load(other / "recipe.yaml")
     reseed(recipe.seed, "weights")
-    untrained = TASKS[recipe.task](recipe, read(other / "best.pt")["classes"]).build_model().state_dict()
+    untrained = make_task(recipe, read(other / "best.pt")["classes"]).build_model().state_dict()
     return worst_of(*states) / worst_of(states[1], untrained)
 
 

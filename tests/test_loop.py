@@ -26,23 +26,18 @@ from torchvision import tv_tensors
 from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
 
 from mnv3lib.recipe import Recipe, load, names, overridden, schedule
-from mnv3lib.tasks import TASKS
 from mnv3lib.training import logs
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import read
-from mnv3lib.training.distributed import Processes
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
 from mnv3lib.training.loop import Training
 from mnv3lib.training.order import Order, Position, Reproducible, derive, reseed, steps_per_epoch
 from mnv3lib.training.run import Result, train
 
-ALONE = Processes()
-
 
 def start(recipe: Recipe, sets: tuple[Any, Any] | None = None, **options: Any) -> Training:
     """A training on noise."""
-    sets = sets or noise()
-    return Training(recipe, *sets, classes=sets[0].num_classes, **options)
+    return Training(recipe, *(sets or noise()), **options)
 
 
 def steps(training: Training, number: int) -> list[float]:
@@ -734,107 +729,6 @@ def test_a_published_recipe_takes_a_step(name: str, monkeypatch: pytest.MonkeyPa
     assert any(not value.equal(before[name]) for name, value in training.model.state_dict().items())
 
 
-@pytest.mark.parametrize("task", ["segmentation", "detection"])
-def test_a_network_of_another_task_is_refused(task: str) -> None:
-    with pytest.raises(ValueError, match=f"recipe.model.name must be one of .* for {task}, got 'mobilenet_v3_small'"):
-        TASKS[task](tiny(f"task={task}"), 3).build_model()
-
-
 def test_quantised_training_is_refused() -> None:
     with pytest.raises(ValueError, match=r"recipe\.quantisation must be None in this version"):
         start(tiny("quantisation.backend=qnnpack"))
-
-
-def test_accuracy_by_hand() -> None:
-    metric = TASKS["classification"](tiny(), 10).metric()
-    logits = torch.zeros(4, 10)
-    logits[0, 3] = 1  # right
-    logits[1, :6] = torch.arange(6.0)  # class 1 is the fifth of them
-    logits[2, :6] = torch.arange(6.0)  # class 0 is the sixth
-    logits[3, 9] = 2
-    targets = torch.tensor([3, 1, 0, 9])
-    metric.update(logits[:3], targets[:3])
-    metric.update(logits[3:], targets[3:])
-    found = metric.compute(ALONE)
-    assert found["top1"] == 2 / 4
-    assert found["top5"] == 3 / 4
-    assert found["loss"] == pytest.approx(functional.cross_entropy(logits, targets).item())
-
-
-@pytest.mark.proves(
-    "Mean intersection over union, over batches, with pixels that count nowhere and a class that is nowhere",
-    against="scikit-learn's jaccard_score",
-    tolerance=1e-12,
-    unit="absolute",
-)
-def test_intersection_over_union(deviation: Deviation) -> None:
-    from sklearn.metrics import jaccard_score
-
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(6, 5, 8, 8, generator=generator)
-    logits[:, 4] = -9  # class 4 is neither there nor found
-    masks = torch.randint(0, 4, (6, 8, 8), generator=generator)
-    masks[torch.rand(6, 8, 8, generator=generator) < 0.2] = 255
-    task = TASKS["segmentation"](tiny("task=segmentation"), 5)
-    metric = task.metric()
-    for part in (slice(0, 4), slice(4, 6)):
-        metric.update({"out": logits[part]}, masks[part])
-    found = metric.compute(ALONE)
-    counted = masks != 255
-    right, guess = masks[counted].numpy(), logits.argmax(1)[counted].numpy()
-    deviation(abs(found["miou"] - jaccard_score(right, guess, average="macro")))
-    deviation(abs(found["pixel_accuracy"] - (right == guess).mean()))
-
-
-def test_the_loss_of_pixels_is_a_mean_over_images() -> None:
-    """So that the losses of two parts of a batch add up to that of the batch."""
-
-    class Given(nn.Module):
-        def forward(self, logits: Tensor) -> dict[str, Tensor]:
-            return {"out": logits}
-
-    task = TASKS["segmentation"](tiny("task=segmentation"), 3)
-    logits, masks = torch.randn(4, 3, 5, 5), torch.randint(0, 3, (4, 5, 5))
-    whole = task.loss(Given(), logits, masks)
-    assert whole.item() == pytest.approx(functional.cross_entropy(logits, masks).item(), rel=1e-6)
-    masks[0, :3] = 255
-    masks[3] = 255
-    whole = task.loss(Given(), logits, masks)
-    each = [
-        functional.cross_entropy(one[None], mask[None], ignore_index=255).item()
-        for one, mask in zip(logits, masks, strict=True)
-    ]
-    assert whole.item() == pytest.approx(sum(each[:3]) / 4, rel=1e-6), "an image without labels has no loss"
-    parts = [task.loss(Given(), logits[part], masks[part]) for part in (slice(0, 1), slice(1, 4))]
-    assert whole.item() == pytest.approx((parts[0] + 3 * parts[1]).item() / 4, rel=1e-6)
-
-
-def test_images_of_several_sizes_are_filled_up() -> None:
-    task = TASKS["segmentation"](tiny("task=segmentation"), 3)
-    samples = [(torch.ones(3, 4, 6), torch.ones(4, 6)), (torch.ones(3, 5, 3), torch.ones(1, 5, 3, dtype=torch.uint8))]
-    images, masks = task.collate(samples)
-    assert images.shape == (2, 3, 5, 6)
-    assert masks.shape == (2, 5, 6)
-    assert masks.dtype == torch.int64
-    assert [int((mask == 255).sum()) for mask in masks] == [30 - 24, 30 - 15]
-    assert [float(image.sum()) for image in images] == [3 * 24, 3 * 15]
-
-
-def test_average_precision_of_the_right_and_the_wrong() -> None:
-    def measure(moved: float, label: int) -> dict[str, float]:
-        metric = TASKS["detection"](tiny("task=detection"), 3).metric()
-        box = torch.tensor([[10.0, 10.0, 50.0, 50.0]])
-        for _ in range(2):
-            target = {"boxes": box, "labels": torch.tensor([1])}
-            found = {"boxes": box + moved, "labels": torch.tensor([label]), "scores": torch.tensor([0.9])}
-            metric.update([found], [target])
-        return metric.compute(ALONE)
-
-    assert measure(0, 1) == {"ap": pytest.approx(1), "ap50": pytest.approx(1)}
-    # An IoU of 36² / (2 · 40² − 36²) = 0.68 is above four of the ten thresholds from 0.5 to 0.95.
-    assert measure(4, 1) == {"ap": pytest.approx(0.4), "ap50": pytest.approx(1)}
-    assert measure(0, 2) == {"ap": pytest.approx(0), "ap50": pytest.approx(0)}
-    empty = TASKS["detection"](tiny("task=detection"), 3).metric()
-    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
-    empty.update([{**nothing, "scores": torch.zeros(0)}], [nothing])
-    assert empty.compute(ALONE) == {"ap": 0.0, "ap50": 0.0}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from mnv3lib._checks import fraction, non_negative_real, positive_real
+from mnv3lib._checks import fraction, nearest, non_negative_real, positive_real
 
 __all__ = [
     "Check",
@@ -24,7 +23,6 @@ __all__ = [
     "rising_pair",
     "several",
     "string",
-    "unknown",
     "word",
 ]
 
@@ -50,7 +48,7 @@ def among(*choices: object) -> Check:
     def check(path: str, value: Any) -> Any:
         if isinstance(value, (bool, float)) or value not in choices:
             listed = ", ".join(map(repr, choices))
-            raise ValueError(f"{path} must be one of {listed}, got {value!r}{_nearest(value, choices)}")
+            raise ValueError(f"{path} must be one of {listed}, got {value!r}{nearest(value, choices)}")
         return value
 
     return check
@@ -134,14 +132,3 @@ def below_one(path: str, value: Any) -> float:
 def factors(path: str, value: Any) -> dict[str, float]:
     """A mapping from words to numbers of at least 0."""
     return {prefix: non_negative_real(f"{path}.{prefix}", one) for prefix, one in plain_mapping(path, value).items()}
-
-
-def unknown(path: str, key: object, names: Iterable[str]) -> ValueError:
-    """The error for a key that is not there."""
-    names = list(names)
-    return ValueError(f"{path} has no {key!r}, only {', '.join(map(repr, names))}{_nearest(key, names)}")
-
-
-def _nearest(word: object, known: Iterable[object]) -> str:
-    found = get_close_matches(str(word), [str(one) for one in known if one is not None], n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from mnv3lib.recipe._fields import unknown
+from mnv3lib._checks import unknown
 
 __all__ = ["build", "plain", "read_yaml", "write_yaml"]
 

@@ -15,8 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from mnv3lib._checks import boolean, non_negative_int, positive_int, positive_real
-from mnv3lib.recipe._fields import Check, among, below_one, check_fields, optional, string, unknown, word
+from mnv3lib._checks import boolean, non_negative_int, positive_int, positive_real, unknown
+from mnv3lib.recipe._fields import Check, among, below_one, check_fields, optional, string, word
 from mnv3lib.recipe._tree import build, plain, read_yaml, write_yaml
 from mnv3lib.recipe.sections import (
     NETWORKS,
@@ -116,6 +116,19 @@ class Recipe:
                 raise ValueError(f"recipe.label_smoothing must be 0 for {self.task}, got {self.label_smoothing!r}")
             if self.quantisation is not None:
                 raise ValueError(f"recipe.quantisation must be None for {self.task}, got {self.quantisation!r}")
+
+    def check_channels(self) -> None:
+        """Refuse a network that takes other than the three channels that images of all data sets come with.
+
+        Raises:
+            ValueError: naming the option. Images of your own may have other channels, so a recipe as such may, too.
+        """
+        channels = self.model.options.get("in_channels", 3)
+        if channels != 3:
+            raise ValueError(
+                f"recipe.model.options.in_channels must be 3 for the images of {self.data.name!r}, which have three "
+                f"channels, got {channels!r}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain data: mappings, lists, numbers, words, True, False and None."""

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from mnv3lib._checks import boolean, fraction, non_negative_int, non_negative_real, positive_int, positive_real
+from mnv3lib._checks import (
+    boolean,
+    fraction,
+    non_negative_int,
+    non_negative_real,
+    positive_int,
+    positive_real,
+    unknown,
+)
 from mnv3lib.config import VARIANTS, MobileNetV3Config, Options
 from mnv3lib.recipe._fields import (
     among,
@@ -22,7 +30,6 @@ from mnv3lib.recipe._fields import (
     rising_fractions,
     rising_pair,
     several,
-    unknown,
     word,
 )
 
@@ -109,13 +116,19 @@ class Model:
                 raise type(error)(f"recipe.model.options.{error}") from None
 
     def config(self, **more: Any) -> MobileNetV3Config:
-        """The configuration of a network of this library; ``more`` options win, e.g. ``num_classes=10``.
+        """The configuration of a network of this library; ``more`` options win, but ``num_classes`` must agree.
 
         Raises:
-            ValueError: for a name that is not in ``NETWORKS``, or options out of range.
+            ValueError: for a name that is not in ``NETWORKS``, options out of range, or another number of classes.
         """
         if self.name not in NETWORKS:
             raise ValueError(f"recipe.model.name must be one of {', '.join(map(repr, NETWORKS))}, got {self.name!r}")
+        ours, theirs = self.options.get("num_classes"), more.get("num_classes")
+        if None not in (ours, theirs) and ours != theirs:
+            raise ValueError(
+                f"recipe.model.options.num_classes must be left out, or {theirs}, which is what the data have, "
+                f"got {ours!r}"
+            )
         options: dict[str, Any] = {**self.options, **more}
         return NETWORKS[self.name](**options)
 

@@ -9,19 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import AutoAugment, AutoAugmentPolicy, InterpolationMode, RandAugment, TrivialAugmentWide
 
 from mnv3lib._checks import positive_int
 from mnv3lib.recipe import Augment, Data, Task
+from mnv3lib.tasks import TASKS
 
-__all__ = ["IGNORED", "batch_transform", "eval_transform", "train_transform"]
-
-#: Value of a mask where there is no image, or nobody said what it shows; losses and metrics leave it out.
-IGNORED = 255
+__all__ = ["batch_transform", "eval_transform", "train_transform"]
 
 _POLICIES: dict[str, Callable[[], v2.Transform]] = {
     "autoaugment": lambda: AutoAugment(AutoAugmentPolicy.IMAGENET, InterpolationMode.BILINEAR),
@@ -45,17 +41,15 @@ def train_transform(augment: Augment, data: Data, task: Task) -> v2.Transform:
         For detection it keeps its size and stays between 0 and 1, because detection networks resize and normalise
         themselves; boxes that a crop emptied are removed with their labels.
     """
-    size, steps = data.train_size, list[v2.Transform]()
+    kind, geometry = TASKS[task], dict[str, Any]()
     if augment.scale_range is not None:
         low, high = (max(1, round(part * data.eval_size)) for part in augment.scale_range)
-        # The upper bound of torchvision's RandomResize is never drawn.
-        steps += [v2.RandomResize(low, high + 1), _crop(size)]
+        geometry["sides"] = low, high
     elif augment.crop_scale is not None:
-        steps.append(v2.RandomResizedCrop(size, scale=augment.crop_scale))
-    elif task != "detection":
-        steps.append(v2.Resize((size, size)))
+        geometry["crop_scale"] = augment.crop_scale
     if augment.iou_crop:
-        steps += [v2.RandomIoUCrop(), v2.SanitizeBoundingBoxes(labels_getter=_labels)]
+        geometry["iou_crop"] = True
+    steps = kind.train_geometry(data.train_size, **geometry)
     if augment.flip:
         steps.append(v2.RandomHorizontalFlip(augment.flip))
     if augment.colour is not None:
@@ -63,7 +57,8 @@ def train_transform(augment: Augment, data: Data, task: Task) -> v2.Transform:
         steps.append(v2.ColorJitter(brightness, contrast, saturation, hue))
     if augment.policy is not None:
         steps.append(_POLICIES[augment.policy]())
-    steps += _to_numbers(augment, task)
+    # Until here a PIL image stays one: Pillow resizes a little differently, and published accuracies are with Pillow.
+    steps += kind.to_tensors(augment.mean, augment.std)
     if augment.erase:
         steps.append(v2.RandomErasing(augment.erase))
     return v2.Compose(steps)
@@ -79,15 +74,9 @@ def eval_transform(augment: Augment, data: Data, task: Task) -> v2.Transform:
         ``eval_resize``. For segmentation the shorter side becomes ``eval_size`` and nothing is cut off, for detection
         images keep their size.
     """
-    size, steps = data.eval_size, list[v2.Transform]()
-    if task == "classification":
-        if data.eval_resize is None:
-            steps.append(v2.Resize((size, size)))
-        else:
-            steps += [v2.Resize(data.eval_resize), v2.CenterCrop(size)]
-    elif task == "segmentation":
-        steps.append(v2.Resize(size))
-    return v2.Compose([*steps, *_to_numbers(augment, task)])
+    kind = TASKS[task]
+    geometry = kind.eval_geometry(data.eval_size, data.eval_resize)
+    return v2.Compose([*geometry, *kind.to_tensors(augment.mean, augment.std)])
 
 
 def batch_transform(augment: Augment, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
@@ -109,24 +98,3 @@ def batch_transform(augment: Augment, num_classes: int) -> Callable[[Tensor, Ten
     if not choices:
         return None
     return v2.RandomChoice(choices) if len(choices) > 1 else choices[0]
-
-
-def _crop(size: int) -> v2.Transform:
-    """A random square, filled up with black, and in masks with :data:`IGNORED`, where the image is smaller."""
-    return v2.RandomCrop(size, pad_if_needed=True, fill={tv_tensors.Mask: IGNORED, "others": 0})
-
-
-def _to_numbers(augment: Augment, task: Task) -> list[v2.Transform]:
-    types = {tv_tensors.Image: torch.float32, "others": None}
-    if task == "segmentation":
-        types[tv_tensors.Mask] = torch.int64  # classes, as the loss wants them
-    # Until here a PIL image stays one: Pillow resizes a little differently, and published accuracies are with Pillow.
-    steps: list[v2.Transform] = [v2.ToImage(), v2.ToDtype(types, scale=True)]
-    if task != "detection":
-        steps.append(v2.Normalize(augment.mean, augment.std))
-    return [*steps, v2.ToPureTensor()] if task == "classification" else steps
-
-
-def _labels(sample: Any) -> Any:
-    """What loses an entry with every box that is removed; torchvision takes masks along by itself."""
-    return tuple(sample[1][name] for name in ("labels", "area", "iscrowd") if name in sample[1])

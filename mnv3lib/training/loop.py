@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mnv3lib.recipe import Recipe, factor
-from mnv3lib.tasks import TASKS
+from mnv3lib.tasks import Task
 from mnv3lib.training import augment, optimisers
 from mnv3lib.training.averaging import ExponentialAverage
 from mnv3lib.training.checkpoint import load_exactly
 from mnv3lib.training.distributed import Processes, synchronise_batch_norm
 from mnv3lib.training.errors import CheckpointError, NotFinite
-from mnv3lib.training.evaluation import autocast, evaluate, start_worker
+from mnv3lib.training.evaluation import autocast, evaluate, make_task, memory_format, start_worker
 from mnv3lib.training.order import Order, Position, Reproducible, batch_norm_explained, reseed
 
 if TYPE_CHECKING:
@@ -56,10 +56,11 @@ class Training:
         recipe: what to do.
         train_set: images and targets, already transformed for training.
         eval_set: the same for evaluation.
-        classes: number of classes, background included.
+        classes: number of classes, background included; None for those of ``train_set``.
+        task: what is learnt; None for the recipe's.
         processes: this process among those that train together.
         workers: processes that prepare images; 0 for this one.
-        pretrained: start from the recipe's weights, if it names some.
+        pretrained: start from the recipe's weights, if it names some; False fetches nothing.
 
     Attributes:
         model: the network, not wrapped for distributed training.
@@ -80,7 +81,8 @@ class Training:
         train_set: Any,
         eval_set: Any,
         *,
-        classes: int,
+        classes: int | None = None,
+        task: Task | None = None,
         processes: Processes | None = None,
         workers: int = 0,
         pretrained: bool = True,
@@ -99,8 +101,8 @@ class Training:
             world=self.processes.world,
         )
         self.train_set = Reproducible(train_set, recipe.seed)
-        self.task = TASKS[recipe.task](recipe, classes)
-        self.mix = augment.batch_transform(recipe.augment, classes)
+        self.task = task or make_task(recipe, train_set.num_classes if classes is None else classes)
+        self.mix = augment.batch_transform(recipe.augment, self.task.num_classes)
         self.loaded: Report | None = None
         self._build_model(pretrained)
         self.optimiser = optimisers.build(recipe.optimiser, self.model)
@@ -125,7 +127,7 @@ class Training:
         self._training_mode()
         keys = next(self.order.batches(Position(0, 0), 1))
         batch = self.task.collate([self.train_set[key] for key in keys])
-        self.task.loss(self.wrapped, *self.task.move(batch, self.device)).backward()  # type: ignore[no-untyped-call]
+        self.task.loss(self.wrapped, *self.task.move(batch, self.device, memory_format(self.recipe))).backward()  # type: ignore[no-untyped-call]
         self.optimiser.zero_grad(set_to_none=True)
         for name, buffer in self.model.named_buffers():
             buffer.copy_(kept[name])
@@ -134,17 +136,16 @@ class Training:
         recipe = self.recipe
         with self.processes.one_after_first():  # there may be a file to fetch
             reseed(recipe.seed, "weights")
-            model = self.task.build_model()
+            model = self.task.build_model(pretrained=pretrained)
             if pretrained and recipe.model.weights is not None:
                 from mnv3lib import weights
 
                 self.loaded = weights.load(model, recipe.model.weights)
         if recipe.model.freeze == "backbone":
-            getattr(model, self.task.backbone).requires_grad_(False)
+            self.task.backbone(model).requires_grad_(False)
         if recipe.sync_batch_norm:
             model = synchronise_batch_norm(model, self.device)
-        layout = torch.channels_last if recipe.precision.channels_last else torch.contiguous_format
-        self.model = model.to(self.device).to(memory_format=layout)
+        self.model = model.to(self.device).to(memory_format=memory_format(recipe))
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -171,7 +172,7 @@ class Training:
         optimisers.set_factor(self.optimiser, factor(recipe.schedule, epoch + step / order.steps, recipe.epochs))
         totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         for number in range(recipe.accumulate):
-            images, targets = self.task.move(next(self._batches), self.device)
+            images, targets = self.task.move(next(self._batches), self.device, memory_format(recipe))
             piece = order.rank * recipe.accumulate + number
             if self.mix is not None:
                 reseed(recipe.seed, "mix", epoch, step, piece)
@@ -197,7 +198,7 @@ class Training:
         """Put the network in training mode, but for the parts that the recipe freezes."""
         self.wrapped.train()
         if self.recipe.model.freeze == "backbone":
-            getattr(self.model, self.task.backbone).eval()
+            self.task.backbone(self.model).eval()
         elif self.recipe.model.freeze == "norm":
             for module in self.model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -274,7 +275,9 @@ class Training:
     def evaluate(self, module: nn.Module) -> dict[str, float]:
         """Measure a network on the evaluation images, shared among the processes; the same in all of them."""
         self.processes.copy_first(module)
-        return evaluate(self.task, module, self.eval_set, processes=self.processes, workers=self.workers)
+        return evaluate(
+            self.recipe, module, self.eval_set, task=self.task, processes=self.processes, workers=self.workers
+        )
 
     def measures(self) -> dict[str, float]:
         """A row for the table: the epoch so far, and the measures of the network and of its average."""

@@ -144,6 +144,7 @@ def describe(
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
     """
+    recipe.check_channels()
     known = catalogue.known(recipe.data, "train", recipe.task)
     images = known.images if images is None else positive_int("images", images)
     num_classes = known.classes if num_classes is None else positive_int("num_classes", num_classes)
@@ -177,9 +178,8 @@ def trial(recipe: Recipe, world: int = 1) -> Recipe:
         recipe: what is planned.
         world: processes that train together.
     """
-    options = {name: value for name, value in recipe.model.options.items() if not name.startswith("weights")}
     share = recipe.batch_size // (recipe.accumulate * world)
-    light = replace(recipe, model=replace(recipe.model, options=options, weights=None))
+    light = replace(recipe, model=replace(recipe.model, weights=None))
     return light if share <= _TRIAL else replace(light, batch_size=_TRIAL * world, accumulate=1)
 
 
@@ -188,10 +188,10 @@ def _counted(recipe: Recipe, num_classes: int) -> tuple[int, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mnv3lib.tasks import TASKS
+    from mnv3lib.training.evaluation import make_task
 
     with torch.device("meta"):
-        model: Any = TASKS[recipe.task](trial(recipe), num_classes).build_model().eval()
+        model: Any = make_task(recipe, num_classes).build_model(pretrained=False).eval()
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         if recipe.task == "segmentation":
             model(torch.empty(1, 3, recipe.data.train_size, recipe.data.train_size))

@@ -228,7 +228,7 @@ class _Run:
                 path.unlink()
 
     def _write_weights(self, name: str, state: dict[str, Any], which: str, epoch: int) -> None:
-        about = {"which": which, "epoch": epoch, "classes": self.training.task.classes}
+        about = {"which": which, "epoch": epoch, "classes": self.training.task.num_classes}
         write(self.folder / name, {"format": FORMAT, "recipe": self.recipe.to_dict(), "model": state, **about})
 
     def _best(self) -> tuple[float, str, int]:
@@ -266,7 +266,7 @@ class _Run:
                 best = self.folder / "averaged.pt"
         with processes.one_after_first():
             state = read(best)["model"] if processes.first else None
-        best_model = training.task.build_model().eval()
+        best_model = training.task.build_model(pretrained=False).eval()
         load_exactly(best_model, processes.broadcast(state), source=str(best))
         if self.first:
             report["last"] = self.rows[-1]
