@@ -144,7 +144,13 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(each, id="-".join(each) or "plain", marks=pytest.mark.slow if len(each) > 1 else ())
+        for each in OPTIONS
+    ],
+)
 @pytest.mark.parametrize("way", ["script", "trace", "script of trace", "fx", "script of fx"])
 def test_graphs_and_scripts_give_the_same_logits(way: str, options: dict[str, Any]) -> None:
     model, images = calibrated(**options), batch(2, 3, 64, 48)
@@ -164,6 +170,7 @@ def test_graphs_and_scripts_give_the_same_logits(way: str, options: dict[str, An
             assert relative_error(made(each), model(each)) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_network_as_published_can_be_scripted_and_traced(variant: str) -> None:
     model, images = calibrated(variant, width_mult=1.0, num_classes=50), batch(1, 3, 64, 64)
@@ -232,7 +239,7 @@ def nodes(model: nn.Module, count: int = 10) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("script", [False, True])
+@pytest.mark.parametrize("script", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_features_are_extracted_forward_and_backward(variant: str, script: bool) -> None:
     model = calibrated(variant).train()
     training, evaluation = nodes(model)
