@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,44 @@ def test_coco_is_evaluated_with_its_crowds_and_areas(coco: Path) -> None:
         assert len(found["labels"]) == 3 + ("iscrowd" in keys)
     with pytest.raises(TypeError, match="evaluation must be True or False, got 1"):
         Coco(coco, evaluation=1)
+
+
+@pytest.mark.parametrize(
+    ("box", "clipped"),
+    [
+        ([-5, 3, 20, 9], [0, 3, 15, 12]),
+        ([3, -5, 9, 20], [3, 0, 12, 15]),
+        ([50, 3, 20, 9], [50, 3, 60, 12]),
+        ([3, 40, 9, 20], [3, 40, 12, 50]),
+        ([-1, -1, 99, 99], [0, 0, 60, 50]),
+    ],
+)
+def test_boxes_are_clipped_to_the_image_on_every_side(coco: Path, box: list[int], clipped: list[int]) -> None:
+    path = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][4]["bbox"] = box
+    path.write_text(json.dumps(content))
+    assert Coco(coco)[0][1]["boxes"].tolist() == [clipped]
+
+
+def test_boxes_are_clipped_to_an_upright_image_too(coco: Path) -> None:
+    path = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["images"][1] |= {"height": 60, "width": 40}
+    content["annotations"][4]["bbox"] = [-1, -1, 99, 99]
+    path.write_text(json.dumps(content))
+    picture(coco / "train2017" / "000000000007.jpg", 60, 40)
+    assert Coco(coco)[0][1]["boxes"].tolist() == [[0, 0, 40, 60]]
+
+
+def test_what_is_told_of_objects_stays_with_them_when_others_are_left_out(coco: Path) -> None:
+    path = coco / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][4] |= {"bbox": [5, 5, 0, 9], "iscrowd": 1, "area": 7}
+    content["annotations"][5] |= {"bbox": [5, 5, 10, 9], "area": 8, "category_id": 1}
+    path.write_text(json.dumps(content))
+    _, target = Coco(coco, "val")[0]
+    assert [target[name].tolist() for name in ("labels", "iscrowd", "area")] == [[1], [False], [8]]
 
 
 def reference_mask(objects: list[dict[str, Any]], height: int, width: int) -> Any:

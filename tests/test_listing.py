@@ -266,6 +266,15 @@ def test_an_outline_without_numbers_is_named_with_its_image(coco: Path) -> None:
 
 
 @OLD_ARRAYS
+def test_findings_are_asked_for_anew_for_another_listing_and_for_another_task(coco: Path) -> None:
+    assert len(Coco(coco, "val", "segmentation", skip_broken=True)) == 5
+    change(coco, put("annotations", 4, segmentation=[["a", "b", "c", "d", "e", "f"]]), "val")
+    assert len(Coco(coco, "val", "detection", skip_broken=True)) == 5
+    with pytest.warns(BrokenFilesWarning, match="the objects of 000000000007.jpg"):
+        assert len(Coco(coco, "val", "segmentation", skip_broken=True)) == 4
+
+
+@OLD_ARRAYS
 def test_masks_need_a_box_only_for_want_of_an_area(coco: Path) -> None:
     change(coco, put("annotations", 0, bbox=...))
     assert Coco(coco, "train", "segmentation").ids == [42]

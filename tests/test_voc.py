@@ -73,6 +73,8 @@ def test_voc_is_evaluated_with_its_difficult_objects_that_count_neither_way(voc:
     assert [target["area"].tolist() for target in found] == [[7.5 * 7], [100, 600], []]
     assert found[0]["boxes"].tolist() == [[1.5, 2, 9, 9]]
     assert (found[2]["iscrowd"].dtype, found[2]["area"].dtype) == (torch.bool, torch.float32)
+    (lists / "trainval.txt").write_text("2007_000002\n")
+    assert set(Voc(voc, "trainval", "detection")[0][1]) == {"boxes", "labels", "image_id"}
     plain = Voc(voc, "val", "detection", difficult=True)[0][1]
     assert (plain["labels"].tolist(), plain["iscrowd"].tolist()) == ([8], [False])
     assert set(Voc(voc, "val", "detection", evaluation=False)[1][1]) == {"boxes", "labels", "image_id"}

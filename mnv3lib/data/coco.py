@@ -112,7 +112,6 @@ class Coco(FileImages):
             files,
             broken=[(os.fspath(listing), fault) for fault in found.faults],
             skipped=[(os.fspath(listing), reason) for reason in found.skipped],
-            settings={"keep_empty": keep},
             **options,
         )
 

@@ -43,7 +43,6 @@ class FileImages(Dataset[Any]):
         files: for an item, the files that it is read from.
         broken: (path, what is wrong) of entries that are found broken already and have no item.
         skipped: (path, why) of what does not belong to the data set.
-        settings: what decides, besides the files, whether an item can be read, as JSON can have it.
         transform: called as ``transform(image, target)``; returns both.
         skip_broken: leave out items that cannot be read. Every file is then read once, when the data set is opened, so
             that its length and order are known and the same in every process: they are those of the readable items.
@@ -71,7 +70,6 @@ class FileImages(Dataset[Any]):
         *,
         broken: Sequence[tuple[str, str]] = (),
         skipped: Sequence[tuple[str, str]] = (),
-        settings: dict[str, Any] | None = None,
         transform: Transform | None = None,
         skip_broken: bool = False,
         upright: bool = False,
@@ -91,7 +89,7 @@ class FileImages(Dataset[Any]):
             said = f"{title}: left out what does not belong to it ({len(self.skipped)})"
             tell(SkippedFilesWarning, said, self.skipped, stacklevel=3)
         if boolean("skip_broken", skip_broken):
-            self._leave_out_broken(files, settings or {}, cache)
+            self._leave_out_broken(files, cache)
         elif self.broken:
             path, reason = self.broken[0]
             more = f"; and {len(self.broken) - 1} more broken entries" if len(self.broken) > 1 else ""
@@ -145,7 +143,6 @@ class FileImages(Dataset[Any]):
     def _leave_out_broken(
         self,
         files: Callable[[int], Iterable[str | os.PathLike[str]]],
-        settings: dict[str, Any],
         cache: str | os.PathLike[str] | Literal[False] | None,
     ) -> None:
         if cache is False:
@@ -154,7 +151,8 @@ class FileImages(Dataset[Any]):
             key = {
                 "version": reading.VERSION,
                 "title": self.title,
-                "settings": {**settings, "classes": list(self.classes), "upright": self.upright},
+                "classes": list(self.classes),
+                "upright": self.upright,
                 "files": self._state_of(files),
             }
             found = remembered(cache, "readable", key, self._scan)
