@@ -111,6 +111,20 @@ def test_what_is_told_of_objects_stays_with_them_when_others_are_left_out(coco: 
     assert [target[name].tolist() for name in ("labels", "iscrowd", "area")] == [[1], [False], [8]]
 
 
+@pytest.mark.parametrize(("area", "kept"), [(1000, []), (1001, [42])])
+def test_masks_are_learnt_from_more_than_a_thousand_pixels(coco: Path, area: int, kept: list[int]) -> None:
+    path = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    for place, part in enumerate((area - 300, 200, 5000, 100)):  # the third is no class of VOC
+        content["annotations"][place]["area"] = part
+    path.write_text(json.dumps(content))
+    if kept:
+        assert Coco(coco, "train", "segmentation").ids == kept
+    else:
+        with pytest.raises(FileNotFoundError, match="there is no image in it"):
+            Coco(coco, "train", "segmentation")
+
+
 def reference_mask(objects: list[dict[str, Any]], height: int, width: int) -> Any:
     """Masks as torchvision's reference script makes them, in its own order of steps."""
     masks, classes = [], []
