@@ -1,7 +1,7 @@
 """A training recipe as data that checks itself: its sections, YAML in and out, the schedule of the learning rate.
 
 Nothing here imports PyTorch: a recipe can be read, checked and planned without it. Needs PyYAML. The recipes that ship
-with the library are YAML files in the folder ``published``; :func:`names` lists them, :func:`load` reads one.
+with the library are YAML files in the folder ``published``; ``names()`` lists them, ``load(name)`` reads one.
 """
 
 from mnv3lib.recipe.recipe import Recipe, Task, load, names, overridden, replace_at
