@@ -25,12 +25,15 @@ UNITS = {"absolute": "", "count": "", "relative to the spread": " of the spread"
          " of the largest"}  # fmt: skip
 #: What the files of the tests are about, in the order of the book.
 SUBJECTS = {
-    "The network": ("parity", "properties", "network"),
+    "The network": ("parity", "properties", "network", "as_torchvisions"),
     "Its cost": ("cost", "figures_counting_cost", "published", "plan"),
-    "Data": ("scenes", "datasets", "augment"),
-    "Training": ("loop", "optimisers", "schedule", "averaging"),
+    "Data": ("scenes", "datasets", "cifar", "coco", "folder", "listing", "reading", "voc", "augment"),
+    "Training": ("loop", "optimisers", "schedule", "averaging", "tasks_losses", "tasks_metrics", "tasks_networks"),
     "Several processes, and runs that were killed": ("distributed", "checkpoint"),
-    "Weights from elsewhere": ("weights", "weight_files"),
+    "Weights from elsewhere": (
+        *("weights", "weight_containers", "weight_damage", "weight_files", "weight_fit", "weight_saving"),
+        *("weight_tensors", "downloads"),
+    ),
     "The book": ("explore", "site", "notebooks"),
 }
 MEASURED, QUOTED = ("torchvision", "timm"), ("paper", "keras", "tf-slim")
