@@ -302,6 +302,18 @@ def test_batches_are_mixed_as_asked() -> None:
         batch_transform(Augment(), 0)
 
 
+@pytest.mark.parametrize("alpha", [0.2, 4.0])
+def test_the_parameter_of_mixing_is_the_recipes(alpha: float) -> None:
+    """Of Beta(α, α), from which mixup draws an image's share, the mean square distance from 1/2 is 1 / (8α + 4)."""
+    mixup, cutmix = batch_transform(Augment(mixup=alpha), 2), batch_transform(Augment(cutmix=alpha), 2)
+    assert mixup.alpha == cutmix.alpha == alpha  # type: ignore[union-attr]
+    torch.manual_seed(0)
+    images, labels = torch.zeros(2, 3, 8, 8), torch.arange(2)
+    shares = torch.stack([mixup(images, labels)[1][0, 0] for _ in range(300)])  # type: ignore[misc]
+    # Of 300 draws the estimate is within a quarter, and the two α are a factor of 6 apart.
+    assert (shares - 0.5).square().mean().item() == pytest.approx(1 / (8 * alpha + 4), rel=0.25)
+
+
 @pytest.mark.parametrize("task", ["classification", "segmentation", "detection"])
 def test_workers_can_have_them(task: Task) -> None:
     """Transforms go to the processes that load images; those are started anew on some systems."""

@@ -103,6 +103,23 @@ def test_the_same_recipe_is_the_same_run_and_another_seed_is_another() -> None:
     assert differing(one.state_dict(), other.state_dict())
 
 
+def test_every_batch_has_dropout_of_its_own() -> None:
+    """Each of the parts of a step, each step and each epoch; but the same when it is taken again."""
+
+    def masks() -> list[bytes]:
+        training = start(tiny("model.options.dropout=0.5", "batch_size=24", "accumulate=2"), noise(48))
+        found: list[bytes] = []
+        dropout = next(module for module in training.model.modules() if isinstance(module, nn.Dropout))
+        dropout.register_forward_pre_hook(lambda module, inputs: (torch.ones_like(inputs[0]),))  # no zeros but its own
+        dropout.register_forward_hook(lambda module, inputs, output: found.append((output == 0).numpy().tobytes()))
+        steps(training, 4)
+        return found
+
+    once = masks()
+    assert len(once) == len(set(once)) == 8
+    assert masks() == once
+
+
 def test_accumulated_batches_are_one_step() -> None:
     """The gradient of two halves is that of the whole, with statistics fixed; uneven halves count by their images."""
     plain = ("model.freeze=norm", "model.options.dropout=0")
@@ -136,6 +153,8 @@ def test_gradients_are_clipped() -> None:
         return float(torch.stack(moved).sum().sqrt())
 
     assert change("clip_norm=0.001") == pytest.approx(0.05 * 0.001, rel=1e-3)
+    # Scaled gradients are 65,536 times as large: what is clipped has to be what the step takes.
+    assert change("clip_norm=0.001", "precision.autocast=float16") == pytest.approx(0.05 * 0.001, rel=1e-2)
     assert change() > 0.05 * 0.002
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from numbers import Real
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
 
 from mnv3lib._checks import fraction, positive_int
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["COLOURS", "LABELS", "SIZE", "SceneConfig", "SceneOptions", "record_type"]
 
@@ -150,6 +152,8 @@ def record_type(config: SceneConfig) -> np.dtype[np.void]:
     (left, top, right, bottom) in pixels, right and bottom excluded: the tightest around the digit's instance.
     """
     side, most = config.resolution, config.digits[1]
+    import numpy as np  # here, so that a plan needs none
+
     return np.dtype(
         [
             ("image", "u1", (3, side, side)),

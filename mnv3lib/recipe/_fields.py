@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, field, fields
+from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mnv3lib._checks import fraction, nearest, non_negative_real, positive_real
 
@@ -17,10 +19,12 @@ __all__ = [
     "check_fields",
     "factors",
     "location",
+    "of_type",
     "optional",
     "plain_mapping",
     "rising_fractions",
     "rising_pair",
+    "setting",
     "several",
     "string",
     "word",
@@ -29,12 +33,36 @@ __all__ = [
 Check = Callable[[str, Any], Any]
 
 
-def check_fields(section: Any, path: str, **checks: Check) -> None:
-    """Put every field through its check, in a frozen dataclass too; an error names ``path`` and the field."""
-    missing = {field.name for field in fields(section)} ^ set(checks)
-    assert not missing, f"{path}: checks and fields differ in {missing}"
-    for name, check in checks.items():
+def setting(check: Check, default: Any = MISSING, *, factory: Callable[[], Any] | None = None) -> Any:
+    """A field of a dataclass with its check and its default, or what makes one."""
+    if factory is not None:
+        return field(default_factory=factory, metadata={"check": check})
+    return field(default=default, metadata={"check": check})
+
+
+def check_fields(section: Any, path: str) -> None:
+    """Put every field through its check, in a frozen dataclass too; an error names ``path`` and the field.
+
+    The check is that of :func:`setting`; a field whose type lists its values, a ``Literal`` with or without None, needs
+    none.
+    """
+    for name, check in _checks(type(section)).items():  # type: ignore[arg-type]
         object.__setattr__(section, name, check(f"{path}.{name}", getattr(section, name)))
+
+
+@cache
+def _checks(kind: type) -> dict[str, Check]:
+    """The check of every field of a dataclass."""
+    types = get_type_hints(kind)
+    return {one.name: one.metadata.get("check") or among(*_values(types[one.name])) for one in fields(kind)}
+
+
+def _values(annotation: Any) -> list[Any]:
+    """The values that a type lists; None first, if it is one of them."""
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    listed = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
+    assert listed, f"{annotation} lists no values, so its field needs a check"
+    return [None, *listed] if NoneType in parts else listed
 
 
 def optional(check: Check) -> Check:
@@ -49,6 +77,17 @@ def among(*choices: object) -> Check:
         if isinstance(value, (bool, float)) or value not in choices:
             listed = ", ".join(map(repr, choices))
             raise ValueError(f"{path} must be one of {listed}, got {value!r}{nearest(value, choices)}")
+        return value
+
+    return check
+
+
+def of_type(kind: type) -> Check:
+    """An object of ``kind``."""
+
+    def check(path: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError(f"{path} must be of type {kind.__name__}, got {value!r}")
         return value
 
     return check

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from mnv3lib._checks import boolean, non_negative_int, positive_int, positive_real, unknown
-from mnv3lib.recipe._fields import Check, among, below_one, check_fields, optional, string, word
+from mnv3lib.recipe._fields import below_one, check_fields, of_type, optional, setting, string, word
 from mnv3lib.recipe._tree import build, plain, read_yaml, write_yaml
 from mnv3lib.recipe.sections import (
     NETWORKS,
@@ -54,43 +53,27 @@ class Recipe:
         seed: of initialisation, order and augmentation.
     """
 
-    name: str
+    name: str = field(metadata={"check": word})
     task: Task = "classification"
-    source: str = ""
-    epochs: int = 8
-    batch_size: int = 128
-    accumulate: int = 1
-    clip_norm: float | None = None
-    label_smoothing: float = 0.0
-    sync_batch_norm: bool = False
-    seed: int = 0
-    data: Data = field(default_factory=Data)
-    model: Model = field(default_factory=Model)
-    optimiser: Optimiser = field(default_factory=Optimiser)
-    schedule: Schedule = field(default_factory=Schedule)
-    augment: Augment = field(default_factory=Augment)
-    averaging: Averaging = field(default_factory=Averaging)
-    precision: Precision = field(default_factory=Precision)
-    quantisation: Quantisation | None = None
+    source: str = setting(string, "")
+    epochs: int = setting(positive_int, 8)
+    batch_size: int = setting(positive_int, 128)
+    accumulate: int = setting(positive_int, 1)
+    clip_norm: float | None = setting(optional(positive_real), None)
+    label_smoothing: float = setting(below_one, 0.0)
+    sync_batch_norm: bool = setting(boolean, False)
+    seed: int = setting(non_negative_int, 0)
+    data: Data = setting(of_type(Data), factory=Data)
+    model: Model = setting(of_type(Model), factory=Model)
+    optimiser: Optimiser = setting(of_type(Optimiser), factory=Optimiser)
+    schedule: Schedule = setting(of_type(Schedule), factory=Schedule)
+    augment: Augment = setting(of_type(Augment), factory=Augment)
+    averaging: Averaging = setting(of_type(Averaging), factory=Averaging)
+    precision: Precision = setting(of_type(Precision), factory=Precision)
+    quantisation: Quantisation | None = setting(optional(of_type(Quantisation)), None)
 
     def __post_init__(self) -> None:
-        sections: dict[str, Check] = {name: partial(_section, kind) for name, kind in SECTIONS.items()}
-        sections["quantisation"] = optional(sections["quantisation"])
-        check_fields(
-            self,
-            "recipe",
-            name=word,
-            task=among("classification", "segmentation", "detection"),
-            source=string,
-            epochs=positive_int,
-            batch_size=positive_int,
-            accumulate=positive_int,
-            clip_norm=optional(positive_real),
-            label_smoothing=below_one,
-            sync_batch_norm=boolean,
-            seed=non_negative_int,
-            **sections,
-        )
+        check_fields(self, "recipe")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -164,12 +147,6 @@ _ONLY_FOR: dict[str, tuple[Task, ...]] = {
     "mixup": ("classification",),
     "cutmix": ("classification",),
 }
-
-
-def _section(kind: type, path: str, value: Any) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{path} must be of type {kind.__name__}, got {value!r}")
-    return value
 
 
 def names() -> tuple[str, ...]:

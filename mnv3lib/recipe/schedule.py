@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import cos, floor, pi
+from typing import TYPE_CHECKING
 
 from mnv3lib._checks import non_negative_real, positive_int
-from mnv3lib.recipe.sections import Schedule
 
-__all__ = ["curve", "factor"]
+if TYPE_CHECKING:
+    from mnv3lib.recipe.sections import Schedule
+
+__all__ = ["CURVES", "curve", "factor"]
+
+
+def _constant(schedule: Schedule, epoch: float, done: float) -> float:
+    return 1.0
+
+
+def _step(schedule: Schedule, epoch: float, done: float) -> float:
+    return schedule.gamma ** floor(epoch / schedule.step_epochs + 1e-9)  # 7.2 / 2.4 is just below 3
+
+
+def _multistep(schedule: Schedule, epoch: float, done: float) -> float:
+    return schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
+
+
+def _cosine(schedule: Schedule, epoch: float, done: float) -> float:
+    return schedule.min_factor + (1 - schedule.min_factor) * (1 + cos(pi * done)) / 2
+
+
+def _poly(schedule: Schedule, epoch: float, done: float) -> float:
+    return (1 - done) ** schedule.power
+
+
+#: The curves that a recipe can name, of epochs since the start of the run, and of the part done of those after warm-up.
+CURVES: dict[str, Callable[[Schedule, float, float], float]] = {
+    "constant": _constant,
+    "step": _step,
+    "multistep": _multistep,
+    "cosine": _cosine,
+    "poly": _poly,
+}
 
 
 def factor(schedule: Schedule, epoch: float, epochs: int) -> float:
@@ -33,15 +67,7 @@ def factor(schedule: Schedule, epoch: float, epochs: int) -> float:
     at = epoch if schedule.per_step else float(floor(epoch))
     # Without per_step the epoch in which warm-up ends may have begun before it: it has the curve's first value.
     done = max(0.0, at - warmup) / (epochs - warmup)
-    if schedule.name == "step":
-        return schedule.gamma ** floor(at / schedule.step_epochs + 1e-9)  # 7.2 / 2.4 is just below 3
-    if schedule.name == "multistep":
-        return schedule.gamma ** sum(at >= milestone for milestone in schedule.milestones)
-    if schedule.name == "cosine":
-        return schedule.min_factor + (1 - schedule.min_factor) * (1 + cos(pi * done)) / 2
-    if schedule.name == "poly":
-        return (1 - done) ** schedule.power
-    return 1.0
+    return CURVES[schedule.name](schedule, at, done)
 
 
 def curve(schedule: Schedule, epochs: int, steps_per_epoch: int) -> list[float]:

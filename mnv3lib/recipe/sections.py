@@ -5,7 +5,7 @@ Errors name a field by its path from the recipe, e.g. ``recipe.optimiser.lr``, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -29,9 +29,12 @@ from mnv3lib.recipe._fields import (
     plain_mapping,
     rising_fractions,
     rising_pair,
+    setting,
     several,
     word,
 )
+from mnv3lib.recipe.optimisers import OPTIMISERS
+from mnv3lib.recipe.schedule import CURVES
 
 __all__ = ["NETWORKS", "SECTIONS", "Augment", "Averaging", "Data", "Model", "Optimiser", "Precision", "Quantisation",
            "Schedule"]  # fmt: skip
@@ -54,26 +57,16 @@ class Data:
         skip_broken: leave out files that cannot be read and report them, instead of stopping.
     """
 
-    name: str = "digitscenes"
-    root: str | None = None
-    train_size: int = 64
-    eval_size: int = 64
-    eval_resize: int | None = None
-    options: dict[str, object] = field(default_factory=dict)
-    skip_broken: bool = False
+    name: Literal["digitscenes", "folder", "imagenet", "cifar10", "voc", "coco"] = "digitscenes"
+    root: str | None = setting(optional(location), None)
+    train_size: int = setting(positive_int, 64)
+    eval_size: int = setting(positive_int, 64)
+    eval_resize: int | None = setting(optional(positive_int), None)
+    options: dict[str, object] = setting(plain_mapping, factory=dict)
+    skip_broken: bool = setting(boolean, False)
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            "recipe.data",
-            name=among("digitscenes", "folder", "imagenet", "cifar10", "voc", "coco"),
-            root=optional(location),
-            train_size=positive_int,
-            eval_size=positive_int,
-            eval_resize=optional(positive_int),
-            options=plain_mapping,
-            skip_broken=boolean,
-        )
+        check_fields(self, "recipe.data")
         if self.eval_resize is not None and self.eval_resize < self.eval_size:
             raise ValueError(
                 f"recipe.data.eval_resize must be at least eval_size, which is {self.eval_size}, got {self.eval_resize}"
@@ -92,20 +85,13 @@ class Model:
         freeze: ``"nothing"``, ``"backbone"`` (train the head only) or ``"norm"`` (batch norm in evaluation mode).
     """
 
-    name: str = "mobilenet_v3_small"
-    options: dict[str, object] = field(default_factory=dict)
-    weights: str | None = None
+    name: str = setting(word, "mobilenet_v3_small")
+    options: dict[str, object] = setting(plain_mapping, factory=dict)
+    weights: str | None = setting(optional(location), None)
     freeze: Literal["nothing", "backbone", "norm"] = "nothing"
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            "recipe.model",
-            name=word,
-            options=plain_mapping,
-            weights=optional(location),
-            freeze=among("nothing", "backbone", "norm"),
-        )
+        check_fields(self, "recipe.model")
         if self.name in NETWORKS:
             for option in self.options:
                 if option not in Options.__annotations__:
@@ -138,8 +124,8 @@ class Optimiser:
     """How gradients move the weights.
 
     Attributes:
-        name: ``"rmsprop-tf"`` has ε inside the root and starts its mean square at 1, as TensorFlow; ``"rmsprop"``
-            is PyTorch's, with ε outside.
+        name: one of ``mnv3lib.recipe.optimisers.OPTIMISERS``. ``"rmsprop-tf"`` has ε inside the root and starts its
+            mean square at 1, as TensorFlow; ``"rmsprop"`` is PyTorch's, with ε outside.
         lr: learning rate at the global ``batch_size`` of the recipe, after warm-up.
         momentum: of SGD and RMSprop.
         alpha: decay of RMSprop's mean square.
@@ -151,32 +137,19 @@ class Optimiser:
             that fit the longest counts.
     """
 
-    name: Literal["rmsprop-tf", "rmsprop", "sgd", "adamw"] = "rmsprop-tf"
-    lr: float = 0.01
-    momentum: float = 0.9
-    nesterov: bool = False
-    alpha: float = 0.9
-    eps: float = 0.001
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 1e-5
-    norm_weight_decay: float | None = None
-    lr_factors: dict[str, float] = field(default_factory=dict)
+    name: str = setting(among(*OPTIMISERS), "rmsprop-tf")
+    lr: float = setting(positive_real, 0.01)
+    momentum: float = setting(below_one, 0.9)
+    nesterov: bool = setting(boolean, False)
+    alpha: float = setting(below_one, 0.9)
+    eps: float = setting(non_negative_real, 0.001)
+    betas: tuple[float, float] = setting(several(below_one, 2), (0.9, 0.999))
+    weight_decay: float = setting(non_negative_real, 1e-5)
+    norm_weight_decay: float | None = setting(optional(non_negative_real), None)
+    lr_factors: dict[str, float] = setting(factors, factory=dict)
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            "recipe.optimiser",
-            name=among("rmsprop-tf", "rmsprop", "sgd", "adamw"),
-            lr=positive_real,
-            momentum=below_one,
-            nesterov=boolean,
-            alpha=below_one,
-            eps=non_negative_real,
-            betas=several(below_one, 2),
-            weight_decay=non_negative_real,
-            norm_weight_decay=optional(non_negative_real),
-            lr_factors=factors,
-        )
+        check_fields(self, "recipe.optimiser")
         if self.nesterov and (self.name != "sgd" or self.momentum == 0):
             raise ValueError("recipe.optimiser.nesterov must be False but for 'sgd' with momentum, got True")
 
@@ -195,30 +168,18 @@ class Schedule:
     warm-up leaves.
     """
 
-    name: Literal["constant", "step", "multistep", "cosine", "poly"] = "cosine"
-    step_epochs: float = 2.0
-    gamma: float = 0.973
-    milestones: tuple[float, ...] = ()
-    min_factor: float = 0.0
-    power: float = 0.9
-    warmup_epochs: float = 0.0
-    warmup_factor: float = 0.01
-    per_step: bool = True
+    name: str = setting(among(*CURVES), "cosine")
+    step_epochs: float = setting(positive_real, 2.0)
+    gamma: float = setting(fraction, 0.973)
+    milestones: tuple[float, ...] = setting(several(positive_real), ())
+    min_factor: float = setting(fraction, 0.0)
+    power: float = setting(positive_real, 0.9)
+    warmup_epochs: float = setting(non_negative_real, 0.0)
+    warmup_factor: float = setting(fraction, 0.01)
+    per_step: bool = setting(boolean, True)
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            "recipe.schedule",
-            name=among("constant", "step", "multistep", "cosine", "poly"),
-            step_epochs=positive_real,
-            gamma=fraction,
-            milestones=several(positive_real),
-            min_factor=fraction,
-            power=positive_real,
-            warmup_epochs=non_negative_real,
-            warmup_factor=fraction,
-            per_step=boolean,
-        )
+        check_fields(self, "recipe.schedule")
         if self.name == "multistep" and not self.milestones:
             raise ValueError("recipe.schedule.milestones must hold at least one epoch for 'multistep', got ()")
         if any(later <= earlier for earlier, later in pairwise(self.milestones)):
@@ -244,34 +205,20 @@ class Augment:
         std: divides them after.
     """
 
-    crop_scale: tuple[float, float] | None = None
-    scale_range: tuple[float, float] | None = None
-    iou_crop: bool = False
-    flip: float = 0.0
-    colour: tuple[float, float, float, float] | None = None
+    crop_scale: tuple[float, float] | None = setting(optional(rising_fractions), None)
+    scale_range: tuple[float, float] | None = setting(optional(rising_pair), None)
+    iou_crop: bool = setting(boolean, False)
+    flip: float = setting(fraction, 0.0)
+    colour: tuple[float, float, float, float] | None = setting(optional(several(fraction, 4)), None)
     policy: Literal["autoaugment", "randaugment", "trivialaugment"] | None = None
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    erase: float = setting(fraction, 0.0)
+    mixup: float = setting(non_negative_real, 0.0)
+    cutmix: float = setting(non_negative_real, 0.0)
+    mean: tuple[float, float, float] = setting(several(fraction, 3), (0.485, 0.456, 0.406))
+    std: tuple[float, float, float] = setting(several(positive_real, 3), (0.229, 0.224, 0.225))
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            "recipe.augment",
-            crop_scale=optional(rising_fractions),
-            scale_range=optional(rising_pair),
-            iou_crop=boolean,
-            flip=fraction,
-            colour=optional(several(fraction, 4)),
-            policy=among(None, "autoaugment", "randaugment", "trivialaugment"),
-            erase=fraction,
-            mixup=non_negative_real,
-            cutmix=non_negative_real,
-            mean=several(fraction, 3),
-            std=several(positive_real, 3),
-        )
+        check_fields(self, "recipe.augment")
         if self.colour and self.colour[3] > 0.5:
             raise ValueError(f"recipe.augment.colour[3], the hue, must be at most 0.5, got {self.colour[3]!r}")
 
@@ -286,20 +233,13 @@ class Averaging:
         checkpoints: average the weights of this many best epochs at the end; 0 for none.
     """
 
-    ema_decay: float = 0.0
-    ema_every: int = 1
-    ema_warmup: bool = True
-    checkpoints: int = 0
+    ema_decay: float = setting(below_one, 0.0)
+    ema_every: int = setting(positive_int, 1)
+    ema_warmup: bool = setting(boolean, True)
+    checkpoints: int = setting(non_negative_int, 0)
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            "recipe.averaging",
-            ema_decay=below_one,
-            ema_every=positive_int,
-            ema_warmup=boolean,
-            checkpoints=non_negative_int,
-        )
+        check_fields(self, "recipe.averaging")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,15 +252,10 @@ class Precision:
     """
 
     autocast: Literal["bfloat16", "float16"] | None = None
-    channels_last: bool = True
+    channels_last: bool = setting(boolean, True)
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            "recipe.precision",
-            autocast=among(None, "bfloat16", "float16"),
-            channels_last=boolean,
-        )
+        check_fields(self, "recipe.precision")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,17 +269,11 @@ class Quantisation:
     """
 
     backend: Literal["qnnpack", "fbgemm"] = "qnnpack"
-    observer_epochs: int = 4
-    norm_epochs: int = 3
+    observer_epochs: int = setting(non_negative_int, 4)
+    norm_epochs: int = setting(non_negative_int, 3)
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            "recipe.quantisation",
-            backend=among("qnnpack", "fbgemm"),
-            observer_epochs=non_negative_int,
-            norm_epochs=non_negative_int,
-        )
+        check_fields(self, "recipe.quantisation")
 
 
 #: The fields of a recipe that are dataclasses.

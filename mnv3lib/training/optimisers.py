@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from mnv3lib._checks import fraction, non_negative_real
 from mnv3lib.recipe import Optimiser
+from mnv3lib.recipe.optimisers import OPTIMISERS
 
 __all__ = ["RMSpropTF", "build", "parameter_groups", "set_factor"]
 
@@ -119,14 +121,10 @@ def build(optimiser: Optimiser, model: nn.Module) -> torch.optim.Optimizer:
         ValueError: if nothing is left to train, or no parameter has a prefix of ``lr_factors``.
     """
     groups: Any = parameter_groups(optimiser, model)
-    lr, momentum = optimiser.lr, optimiser.momentum
-    if optimiser.name == "rmsprop-tf":
-        return RMSpropTF(groups, lr, momentum=momentum, alpha=optimiser.alpha, eps=optimiser.eps)
-    if optimiser.name == "rmsprop":
-        return torch.optim.RMSprop(groups, lr, momentum=momentum, alpha=optimiser.alpha, eps=optimiser.eps)
-    if optimiser.name == "sgd":
-        return torch.optim.SGD(groups, lr, momentum=momentum, nesterov=optimiser.nesterov)
-    return torch.optim.AdamW(groups, lr, betas=optimiser.betas, eps=optimiser.eps)
+    entry = OPTIMISERS[optimiser.name]
+    module, _, name = entry.place.rpartition(".")
+    make = getattr(import_module(module), name)
+    return make(groups, optimiser.lr, **{field: getattr(optimiser, field) for field in entry.fields})
 
 
 def parameter_groups(optimiser: Optimiser, model: nn.Module) -> list[dict[str, Any]]:

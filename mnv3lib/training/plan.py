@@ -9,13 +9,12 @@ from mnv3lib._checks import positive_int, positive_real
 from mnv3lib.cost import profile
 from mnv3lib.data import catalogue
 from mnv3lib.recipe import NETWORKS, Recipe, factor
+from mnv3lib.recipe.optimisers import OPTIMISERS
 
 __all__ = ["Plan", "describe", "trial"]
 
 #: Images of a trial's step in each process: enough for the speed, and no machine runs out of memory by them.
 _TRIAL = 64
-#: Numbers that an optimiser keeps for each parameter, with and without momentum.
-_STATES = {"rmsprop-tf": (2, 2), "rmsprop": (2, 1), "sgd": (1, 0), "adamw": (2, 2)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +157,8 @@ def describe(
         activations = 4 * report.saved_activations(recipe.batch_size // recipe.accumulate)
     else:
         parameters, macs = _counted(recipe, 21 if num_classes is None else num_classes)
-    states = _STATES[recipe.optimiser.name][recipe.optimiser.momentum == 0]
+    entry = OPTIMISERS[recipe.optimiser.name]
+    states = entry.states if recipe.optimiser.momentum else entry.states_without_momentum
     return Plan(
         recipe=recipe,
         images=images,
