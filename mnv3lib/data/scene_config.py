@@ -7,7 +7,6 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypedDict
 
-
 from mnv3lib._checks import fraction, positive_int
 
 if TYPE_CHECKING:
