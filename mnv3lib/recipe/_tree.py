@@ -16,6 +16,9 @@ __all__ = ["build", "plain", "read_yaml", "write_yaml"]
 
 T = TypeVar("T")
 
+#: Values that a YAML text may hold, each reference counted anew; a recipe has about a hundred.
+_MOST_NODES = 100_000
+
 
 def plain(section: Any) -> Any:
     """What YAML can hold: mappings for dataclasses, lists for tuples; nothing is shared with ``section``."""
@@ -88,9 +91,43 @@ def read_yaml(text: str, where: str) -> Any:
     """The data in a YAML text; ``where`` it came from is named in errors.
 
     Raises:
-        ValueError: for what is not YAML, a key that is given twice, or a tag beyond plain data.
+        ValueError: for what is not YAML, a key that is given twice, or a tag beyond plain data; also for data that
+            refers to itself, is nested too deeply, holds too much, or an integer of more than 64 bits.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{where} is not valid YAML: {error}") from error
+        data = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ValueError(f"{where} is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise ValueError(f"{where} is not valid YAML: {error.problem or error.context}{place}") from error
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date like 2026-13-45
+        raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    _check_size(data, where)
+    return data
+
+
+def _check_size(data: Any, where: str) -> None:
+    """Refuse what a few lines of YAML with references (``&a``, ``*a``) can make: endless or astronomically large data.
+
+    Integers of more than 64 bits are refused here for all fields, as PyTorch and floats cannot hold them.
+    """
+    nodes, open_nodes = 0, set[int]()
+
+    def visit(value: Any) -> None:
+        nonlocal nodes
+        nodes += 1
+        if nodes > _MOST_NODES:
+            raise ValueError(f"{where} holds more than {_MOST_NODES:,} values")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{where} holds an integer of more than 64 bits")
+        if isinstance(value, (dict, list)):
+            if id(value) in open_nodes:
+                raise ValueError(f"{where} refers to itself")
+            open_nodes.add(id(value))
+            for one in [*value, *value.values()] if isinstance(value, dict) else value:
+                visit(one)
+            open_nodes.discard(id(value))
+
+    visit(data)

@@ -168,7 +168,11 @@ def load(name_or_path: str | Path) -> Recipe:
             raise unknown("the library", str(name_or_path), names())
         text = files("mnv3lib.recipe").joinpath("published", f"{name_or_path}.yaml").read_text(encoding="utf-8")
         return Recipe.from_yaml(text)
-    data = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}") from error
+    data = read_yaml(text, str(path))
     try:
         return Recipe.from_dict(data)
     except (TypeError, ValueError) as error:

@@ -42,6 +42,9 @@ __all__ = ["NETWORKS", "SECTIONS", "Augment", "Averaging", "Data", "Model", "Opt
 #: The networks of this library by name; any other name is torchvision's.
 NETWORKS = {f"mobilenet_v3_{name}": variant.config for name, variant in VARIANTS.items()}
 
+#: Channels of the widest layer, a hundred times as many as any published network has.
+MOST_CHANNELS = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
@@ -97,9 +100,15 @@ class Model:
                 if option not in Options.__annotations__:
                     raise unknown("recipe.model.options", option, Options.__annotations__)
             try:
-                self.config()
-            except (TypeError, ValueError) as error:  # begins with the name of the option
+                config = self.config()
+            except (TypeError, ValueError, OverflowError) as error:  # begins with the name of the option
                 raise type(error)(f"recipe.model.options.{error}") from None
+            widest = max(config.last_conv, config.last_channel, *(row.expanded_channels for row in config.rows))
+            if widest > MOST_CHANNELS:
+                raise ValueError(
+                    f"recipe.model.options.width_mult must leave all layers at most {MOST_CHANNELS:,} channels wide, "
+                    f"got {self.options.get('width_mult')!r}"
+                )
 
     def config(self, **more: Any) -> MobileNetV3Config:
         """The configuration of a network of this library; ``more`` options win, but ``num_classes`` must agree.
