@@ -19,7 +19,7 @@ from torch import nn
 from mnv3lib.network import MobileNetV3
 from mnv3lib.recipe import load
 from mnv3lib.training.checkpoint import read
-from mnv3lib.training.distributed import Processes, choose_device, synchronise_batch_norm, together
+from mnv3lib.training.distributed import Processes, choose_device, process_group, synchronise_batch_norm
 from mnv3lib.training.evaluation import make_task, measure
 from mnv3lib.training.logs import read_rows
 from mnv3lib.training.order import reseed
@@ -287,7 +287,7 @@ def test_synchronised_statistics_are_refused_on_a_cpu() -> None:
 
 def test_alone_there_is_nobody_to_talk_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with together(torch.device("cpu")) as processes:
+    with process_group(torch.device("cpu")) as processes:
         assert (processes.rank, processes.world, processes.first) == (0, 1, True)
         values = torch.ones(2)
         assert processes.all_reduce(values) is values

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
-from runs import Nursery, environment, noise, nursery, tiny, until
+from runs import Noise, Nursery, environment, noise, nursery, tiny, until
 
 import mnv3lib.training
 from mnv3lib import recipe as recipes
 from mnv3lib import weights
 from mnv3lib.config import large
 from mnv3lib.cost import profile
-from mnv3lib.training import evaluation
+from mnv3lib.data import BrokenFileError
+from mnv3lib.training import evaluation, run
 from mnv3lib.training.__main__ import chosen_recipe, default_folder, main, parser
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.evaluation import measure
+from mnv3lib.training.launch import launched
 from mnv3lib.training.logs import read_rows
 
+#: Threads and workers that a process may have on this machine.
+MOST = 16 * (os.cpu_count() or 1)
 SMALL = ("data.options.size=64", "data.options.eval_images=20", "epochs=1")
 
 
@@ -84,10 +91,27 @@ def test_a_folder_of_its_own_for_each_network() -> None:
         (["--set", "optimiser.lr"], "an assignment must be path=value"),
         (["--epochs", "0"], "recipe.epochs must be an integer >= 1, got 0"),
         (["--width-mult", "-1"], "width_mult must be"),
-        (["--workers", "-1"], "--workers must be an integer >= 0, got -1"),
-        (["--threads", "0"], "--threads must be an integer >= 1, got 0"),
+        (
+            ["--workers", "-1"],
+            f"--workers must be an integer from 0 to {MOST}, 16 for each CPU of this machine, got -1",
+        ),
+        (["--workers", f"{MOST + 1}"], f"--workers must be an integer from 0 to {MOST}"),
+        (["--threads", "0"], f"--threads must be an integer from 1 to {MOST}, 16 for each CPU of this machine, got 0"),
+        (["--threads", f"{MOST + 1}"], f"--threads must be an integer from 1 to {MOST}"),
+        (["--threads", "1000000"], f"--threads must be an integer from 1 to {MOST}"),
         (["--save-every", "0"], "--save-every must be an integer >= 1, got 0"),
         (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
+        (["--threads", "1.5"], "argument --threads: invalid int value: '1.5'"),
+        (["--width-mult", "1e300"], "width_mult must leave all layers at most 1,048,576 channels wide, got 1e+300"),
+        (["--width-mult", "nan"], "width_mult must be a finite number > 0, got 'nan'"),
+        (["--epochs", "9" * 20], "epochs=99999999999999999999 holds an integer of more than 64 bits"),
+        (["--set", "data.options={size: 9223372036854775808}"], "holds an integer of more than 64 bits"),
+        (["--set", "optimiser.lr=[1"], "optimiser.lr=[1 is not valid YAML: expected ',' or ']', but got"),
+        (["--set", "name=2026-13-45"], "name=2026-13-45 is not valid YAML: month must be in 1..12"),
+        (["--set", "name=&a [*a]"], "name=&a [*a] refers to itself"),
+        (["--set", "name=" + "[" * 3000], "is nested too deeply"),
+        (["--set", "name=" + "{a: " * 3000 + "}" * 3000], "is nested too deeply"),
+        (["--set", "quantisation=3"], "recipe.quantisation must be a mapping, got 3"),
     ],
 )
 def test_bad_arguments(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,9 +120,182 @@ def test_bad_arguments(arguments: list[str], words: str, tmp_path: Path, capsys:
     except SystemExit as end:
         status = end.code
     said = capsys.readouterr().err
-    assert status in (1, 2)
-    assert words in said, said
+    assert status == 2
+    assert words in said.splitlines()[-1], said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("name: Größe\n".encode("latin-1"), "is not text in UTF-8: invalid start byte at byte 8"),
+        (bytes(range(256)), "is not text in UTF-8"),
+        (b"", "recipe must be a mapping, got None"),
+        (b"name: a\ndata: &a {options: {x: *a}}\n", "refers to itself"),
+        (b"a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+         b"d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n",
+         "holds more than 100,000 values"),
+        (b"name: a\nepochs: [1\n", "is not valid YAML: expected ',' or ']', but got '<stream end>' (line 3, column 1)"),
+        (b"name: a\nseed: 99999999999999999999\n", "holds an integer of more than 64 bits"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be_read_is_named(
+    content: bytes, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--recipe", str(tmp_path / "mine.yaml"), "--dry-run", "--no-trial"])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"error: {tmp_path / 'mine.yaml'}" in line
+    assert words in line
+
+
+def test_numbers_of_64_bits_and_networks_that_are_wide_are_read() -> None:
+    """The limits are where they are said to be."""
+    assert chosen("--seed", f"{2**63 - 1}").seed == 2**63 - 1
+    assert chosen("--set", f"data.options.x={-(2**63)}").data.options["x"] == -(2**63)
+    assert chosen("--width-mult", "700").model.options["width_mult"] == 700
+    assert chosen("--set", "data.options={x: &a [1], y: *a, z: *a}").data.options["z"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"RANK": "x", "WORLD_SIZE": "2"}, "RANK must be an integer from 0 to 1, got 'x'"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK must be an integer from 0 to 1, got '2'"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK must be an integer from 0 to 1, got '-1'"),
+        ({"RANK": "0", "WORLD_SIZE": "abc"}, "WORLD_SIZE must be an integer >= 1, got 'abc'"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "WORLD_SIZE must be an integer >= 1, got '0'"),
+        ({"WORLD_SIZE": "2"}, "RANK must be an integer from 0 to 1, it is not set"),
+        ({"RANK": "1"}, "WORLD_SIZE must be an integer >= 1, it is not set"),
+        ({"RANK": "1", "WORLD_SIZE": "1"}, "RANK must be an integer from 0 to 0, got '1'"),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, "MASTER_ADDR must name the machine of process 0, it is not set"),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}, "MASTER_PORT must be an integer from 1 to 65535, it is"),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "65536"}, "MASTER_PORT must be an int"),
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "0"}, "MASTER_PORT must be an int"),
+        ({"TORCHELASTIC_RESTART_COUNT": "once"}, "TORCHELASTIC_RESTART_COUNT must be an integer >= 0, got 'once'"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK must be an integer >= 0, got '-1'"),
+    ],
+)
+def test_variables_of_torchrun_are_checked(
+    variables: dict[str, str],
+    words: str,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_only(monkeypatch, **variables)
+    assert main(["--recipe", str(recipe), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the environment variable ")
+    assert words in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def set_only(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Set these of torchrun's variables and no others."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_variables_of_torchrun_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_only(monkeypatch)
+    assert launched() == (0, 1, 0, 0)
+    there = {"MASTER_ADDR": "a", "MASTER_PORT": "65535"}
+    set_only(monkeypatch, RANK="5", WORLD_SIZE="6", LOCAL_RANK="1", TORCHELASTIC_RESTART_COUNT="3", **there)
+    assert launched() == (5, 6, 1, 3)
+    set_only(monkeypatch, WORLD_SIZE="1", LOCAL_RANK="2")
+    assert launched() == (0, 1, 2, 0)
+
+
+def test_processes_that_do_not_find_each_other_say_where(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise torch.distributed.DistNetworkError("no route\nC++ CapturedTraceback")
+
+    monkeypatch.setattr(torch.distributed, "rendezvous", refused)
+    for rank, lines in (("0", ["error: the processes do not find each other at a:7: no route"]), ("1", [])):
+        set_only(monkeypatch, RANK=rank, WORLD_SIZE="2", MASTER_ADDR="a", MASTER_PORT="7")
+        assert main(["--recipe", str(recipe), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 1
+        assert capsys.readouterr().err.splitlines() == lines
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError("no room"), OverflowError("too large")])
+def test_whatever_stops_a_run_is_said_in_one_line(
+    error: BaseException, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C before the first step among them."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run, "train", stopped)
+    status = main(["--recipe", str(recipe)])
+    (line,) = capsys.readouterr().err.splitlines()
+    if isinstance(error, KeyboardInterrupt):
+        assert (status, line) == (
+            130, "stopped at once; what was saved before is whole, and the same command goes on from it"
+        )  # fmt: skip
+    else:
+        assert (status, line) == (1, f"error: {error}")
+
+
+def test_a_fault_of_our_own_is_told_with_where_it_happened(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(*_: object, **__: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(run, "train", failed)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        main(["--recipe", str(recipe)])
+
+
+def test_what_a_process_that_prepares_images_says_is_one_line(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(Noise):
+        def __getitem__(self, index: int) -> Any:
+            raise BrokenFileError("a.jpg: is damaged", "a.jpg", "is damaged")
+
+    monkeypatch.setattr(run, "open_dataset", lambda *_: Broken(20))
+    for workers in ("0", "1"):
+        out = str(recipe.parent / "out")
+        assert main(["--recipe", str(recipe), "--out", out, "--workers", workers, "--device", "cpu"]) == 1
+        assert capsys.readouterr().err == "error: a.jpg: is damaged\n"
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_an_out_that_cannot_be_a_folder_is_named(
+    out: str, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for more in ((), ("--restart",)):
+        assert main(["--recipe", str(recipe), "--out", str(tmp_path / out), "--device", "cpu", *more]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {tmp_path / out} cannot be the folder of a run: ")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_every_option_arrives(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(run, "train", lambda *args, **options: given.update(options, recipe=args[0], out=args[1]))
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: given.update(threads=number))
+    defaults = {"device": "auto", "workers": 0, "save_every": None, "restart": False, "allow_changes": False,
+                "tensorboard": False, "progress": True}  # fmt: skip
+    assert main(["--recipe", str(recipe)]) == 0
+    read_back = recipes.load(recipe)
+    assert given == {**defaults, "recipe": read_back, "out": default_folder(read_back)}
+    given.clear()
+    words = (
+        "--out x --device cpu --workers 2 --save-every 3 --restart --allow-changes --tensorboard --quiet --threads 1"
+    )
+    assert main(["--recipe", str(recipe), *words.split()]) == 0
+    switched = {"restart": True, "allow_changes": True, "tensorboard": True, "progress": False, "threads": 1}
+    assert given == {"device": "cpu", "workers": 2, "save_every": 3, "recipe": read_back, "out": Path("x"), **switched}
 
 
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -202,7 +399,7 @@ def test_on_a_fresh_machine(tmp_path: Path) -> None:
     assert "epoch 1/1:" in done.stdout
     out = tmp_path / "runs" / "x"
     assert {path.name for path in out.iterdir()} == {
-        ".lock", "best.pt", "epochs.csv", "last.pt", "model.safetensors", "recipe.yaml", "result.json",
+        ".lock", "best.pt", "classes.txt", "epochs.csv", "last.pt", "model.safetensors", "recipe.yaml", "result.json",
         "summary.png", "summary.svg", "summary.txt",
     }  # fmt: skip
     network = weights.load_network(out / "model.safetensors")

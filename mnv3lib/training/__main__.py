@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+#: Threads, and workers, that a process may have for each CPU; many more end in a crash, or the machine stands still.
+PER_CPU = 16
+
 _EPILOG = """
-A run that was stopped, however it was stopped, goes on when the same command is given again. Several processes, here
-or on several machines, train one network under torchrun:
+A run that was stopped, however it was stopped, goes on when the same command is given again. With other values it is
+another run: choose another folder, start anew with --restart (the old run is kept, as OUT.old-1), or change epochs,
+learning rate, weight decay, schedule, clip_norm or label_smoothing for the rest of the run with --allow-changes.
+
+Several processes, here or on several machines, train one network under torchrun:
 
   torchrun --standalone --nproc-per-node=4 --max-restarts=3 -m mnv3lib.training --recipe digitscenes --out runs/a
 
@@ -44,10 +52,16 @@ def parser() -> argparse.ArgumentParser:
     about_set = "set any field of the recipe, e.g. --set optimiser.lr=0.05; may be given several times"
     made.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help=about_set)
     made.add_argument("--out", type=Path, help="folder of the run (default: runs/RECIPE-MODEL)")
-    made.add_argument("--restart", action="store_true", help="put the run in the folder aside and start anew")
+    made.add_argument("--restart", action="store_true", help="rename the folder to OUT.old-1 and start anew")
+    made.add_argument("--allow-changes", action="store_true", help="go on with another learning rate and the like")
     made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    made.add_argument("--threads", type=int, help="threads of each process for arithmetic (default: PyTorch's)")
-    made.add_argument("--workers", type=int, default=0, help="extra processes that prepare images (default: 0)")
+    most = f"at most {PER_CPU} for each CPU of the machine"
+    made.add_argument(
+        "--threads", type=int, help=f"threads of each process for arithmetic, {most} (default: PyTorch's)"
+    )
+    made.add_argument(
+        "--workers", type=int, default=0, help=f"extra processes that prepare images, {most} (default: 0)"
+    )
     made.add_argument("--save-every", type=int, metavar="STEPS", help="save within epochs too")
     made.add_argument("--tensorboard", action="store_true", help="write events for TensorBoard")
     made.add_argument("--quiet", action="store_true", help="say nothing but errors")
@@ -90,11 +104,11 @@ def dry_run(recipe: Recipe, options: argparse.Namespace) -> None:
     if options.no_trial:
         print(describe(recipe))
         return
-    from mnv3lib.training.distributed import choose_device, together
+    from mnv3lib.training.distributed import choose_device, process_group
     from mnv3lib.training.evaluation import open_dataset
     from mnv3lib.training.loop import Training
 
-    with together(choose_device(options.device)) as processes:
+    with process_group(choose_device(options.device)) as processes:
 
         def without_trial(reason: str) -> None:
             if processes.first:
@@ -123,6 +137,20 @@ def dry_run(recipe: Recipe, options: argparse.Namespace) -> None:
                 print(f"The speed is that of steps of {tried.batch_size:,} images.")
 
 
+def check_numbers(options: argparse.Namespace) -> None:
+    """Check the options that are no part of the recipe.
+
+    Raises:
+        ValueError: naming the option, the value and the range.
+    """
+    most = PER_CPU * (os.cpu_count() or 1)
+    for name, low, high in (("threads", 1, most), ("workers", 0, most), ("save_every", 1, None)):
+        value = getattr(options, name)
+        if value is not None and (value < low or (high is not None and value > high)):
+            wanted = f">= {low}" if high is None else f"from {low} to {high}, {PER_CPU} for each CPU of this machine"
+            raise ValueError(f"--{name.replace('_', '-')} must be an integer {wanted}, got {value}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -133,23 +161,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = commands.parse_args(arguments)
     try:
         recipe = chosen_recipe(options)
-        for name in ("threads", "save_every"):
-            value = getattr(options, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be an integer >= 1, got {value}")
-        if options.workers < 0:
-            raise ValueError(f"--workers must be an integer >= 0, got {options.workers}")
-    except (TypeError, ValueError, OSError) as error:
+        check_numbers(options)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
         commands.error(str(error))
+    try:
+        return _train(recipe, options)
+    except KeyboardInterrupt:  # before the first step, or the second Ctrl-C
+        _complain("stopped at once; what was saved before is whole, and the same command goes on from it")
+        return 128 + signal.SIGINT
 
+
+def _train(recipe: Recipe, options: argparse.Namespace) -> int:
+    """Do what the command line says, and turn what stops it into a line and an exit status."""
     import torch
 
     from mnv3lib.data import BrokenFileError
-    from mnv3lib.training.errors import Interrupted, TrainingError
+    from mnv3lib.training.errors import Interrupted, TrainingError, explained, last_line
     from mnv3lib.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    first = int(os.environ.get("RANK", 0)) == 0
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     try:
@@ -165,21 +195,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 workers=options.workers,
                 save_every=options.save_every,
                 restart=options.restart,
+                allow_changes=options.allow_changes,
                 tensorboard=options.tensorboard,
                 progress=not options.quiet,
             )
     except Interrupted as stopped:
-        if first:
-            print(stopped, file=sys.stderr)
+        _complain(str(stopped))
         return 128 + stopped.signum
-    except (TrainingError, BrokenFileError, TypeError, ValueError, OSError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError, OSError) as error:
+        known: BaseException | None = error
+        if isinstance(error, RuntimeError) and not isinstance(error, TrainingError | BrokenFileError):
+            known = error if "Original Traceback" in str(error) else explained(error)
         # The library's errors say what to do in one line; a fault of its own is told with where it happened.
-        if os.environ.get("MNV3LIB_DEBUG"):
+        if known is None or os.environ.get("MNV3LIB_DEBUG"):
             raise
-        if first:
-            print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {last_line(known)}")
         return 1
     return 0
+
+
+def _complain(line: str) -> None:
+    """Say on stderr what went wrong, once for all processes."""
+    from mnv3lib.training.launch import launched
+
+    try:
+        first = launched().rank == 0
+    except ValueError:  # which is what the line is about
+        first = True
+    if first:
+        with suppress(OSError):  # a terminal that is gone
+            print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from mnv3lib._files import remove_unfinished, whole_file
 from mnv3lib.training.errors import CheckpointError
 from mnv3lib.weights.pickled import verified
+from mnv3lib.weights.report import few
 
 __all__ = ["Checkpoints", "differences", "load_exactly", "read", "write", "write_bytes"]
 
@@ -105,7 +106,7 @@ class Checkpoints:
     def load(self) -> dict[str, Any] | None:
         """Read the newest that is whole; None if there is none at all.
 
-        A damaged one is put aside as ``*.damaged``, with a warning, and the one before is read.
+        A damaged one is renamed to ``*.damaged``, with a warning, and the one before is read.
 
         Raises:
             CheckpointError: if none of those that are there can be read.
@@ -147,19 +148,13 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], *, source: str)
         "another shape": shapes,
     }
     if any(problems.values()):
-        told = "; ".join(f"{what}: {_few(names)}" for what, names in problems.items() if names)
+        told = "; ".join(f"{what}: {few(names)}" for what, names in problems.items() if names)
         raise CheckpointError(f"{source} is of another architecture ({told})")
     module.load_state_dict(dict(state))
 
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def _few(names: Iterable[str], most: int = 5) -> str:
-    listed = list(names)
-    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + rest
 
 
 def differences(then: Any, now: Any, path: str = "") -> list[str]:

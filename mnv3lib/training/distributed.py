@@ -1,7 +1,7 @@
-"""Several processes that train one network: who they are, and the few things they tell each other.
+"""Distributed data-parallel training: the process group, its collective operations, and the device of each process.
 
-The processes are started by ``torchrun``, which tells each its number through environment variables; without them
-there is one process and nothing here does anything. They talk through gloo on CPUs and NCCL on GPUs.
+The processes are started by ``torchrun``, which tells each its rank through environment variables; without them
+there is one process and nothing to communicate. The backend is gloo on CPUs and NCCL on GPUs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mnv3lib._checks import one_of
 from mnv3lib.training.errors import TrainingError
+from mnv3lib.training.launch import launched
 
-__all__ = ["Processes", "choose_device", "synchronise_batch_norm", "together"]
+__all__ = ["Processes", "choose_device", "process_group", "synchronise_batch_norm"]
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -112,28 +113,41 @@ def choose_device(name: str = "auto") -> torch.device:
         raise ValueError("device must be 'cpu' or 'auto' on a machine without a GPU that PyTorch can use, got 'cuda'")
     if name == "cpu" or not found:
         return torch.device("cpu")
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    device = torch.device("cuda", launched().local_rank % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
 
 
 @contextmanager
-def together(device: torch.device, *, timeout: timedelta = timedelta(minutes=30)) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, and part at the end; alone, join nobody.
+def process_group(device: torch.device, *, timeout: timedelta = timedelta(minutes=30)) -> Iterator[Processes]:
+    """Set up communication with the other processes that ``torchrun`` started, and end it after the block.
+
+    Without ``torchrun`` there is one process and nothing to set up.
 
     Args:
         device: from :func:`choose_device`.
         timeout: how long to wait for another process before giving up.
+
+    Raises:
+        ValueError: as in :func:`~mnv3lib.training.launch.launched`.
+        TrainingError: if the processes do not find each other.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if launched().world == 1:
         yield Processes(device=device)
         return
     started_here = not distributed.is_initialized()
     if started_here:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        store, rank, world = next(distributed.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
-        store = _unused_part(store, rank, world, timeout)
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+        try:
+            store, rank, world = next(distributed.rendezvous("env://", timeout=timeout))  # type: ignore[attr-defined]
+            store = _fresh_store(store, rank, world, timeout)
+            distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+        except TrainingError:
+            raise
+        except RuntimeError as error:
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            reason = str(error).partition("\n")[0]
+            raise TrainingError(f"the processes do not find each other at {place}: {reason}") from error
     try:
         yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
@@ -141,20 +155,21 @@ def together(device: torch.device, *, timeout: timedelta = timedelta(minutes=30)
             distributed.destroy_process_group()
 
 
-def _unused_part(store: Any, rank: int, world: int, timeout: timedelta) -> Any:
-    """Agree on a part of the store of addresses that nobody has written to.
+def _fresh_store(store: Any, rank: int, world: int, timeout: timedelta) -> Any:
+    """Agree on a prefix for the keys of a key-value store, so that nothing written by earlier processes is read.
 
-    When torchrun starts processes again, the store still has the addresses of those that died, and the new ones wait
-    for them in vain (pytorch/pytorch#135712). So everybody draws a number that nobody had before. The others show
-    theirs, the first answers with its own, which names the part, and they tell it there that they have read it. Numbers
-    from before may get an answer, too, but nobody reads it.
+    When torchrun starts processes again, its store still holds the addresses of those that died, and the new ones would
+    wait for them in vain (pytorch/pytorch#135712). The prefix is a random number that process 0 draws. How the others
+    learn it: each writes a random number of its own under ``number/RANK``; process 0 writes the prefix under
+    ``answer/NUMBER``; whoever has read it confirms that under ``PREFIX/read/RANK``. Numbers that are left from earlier
+    processes may be answered as well, but nobody reads those answers.
     """
     number = uuid.uuid4().hex
     if rank > 0:
         store.set(f"number/{rank}", number)
-        part = store.get(f"answer/{number}").decode()  # waits until it is there
-        store.set(f"{part}/read/{rank}", "")
-        return distributed.PrefixStore(part, store)  # type: ignore[attr-defined]
+        prefix = store.get(f"answer/{number}").decode()  # waits until it is there
+        store.set(f"{prefix}/read/{rank}", "")
+        return distributed.PrefixStore(prefix, store)  # type: ignore[attr-defined]
     end, missing = time.monotonic() + timeout.total_seconds(), set(range(1, world))
     while missing:
         if time.monotonic() > end:

@@ -113,8 +113,10 @@ def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 
 def start_worker(number: int) -> None:
-    """Leave Ctrl-C to the main process, which still needs the worker for the step it is in."""
+    """Leave Ctrl-C and a closed terminal to the main process, which still needs the worker for the step it is in."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # there is no SIGHUP on Windows
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

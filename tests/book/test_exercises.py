@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,12 @@ from figures.exercises import check
         (0.1 + 0.2, 0.3),
         (np.float32(0.1), 0.1),
         (torch.tensor(1 / 3), 1 / 3),
+        (0.1 + 0.2 - 0.3, 0.0),
+        (0.1 + 0.2 - 0.3, 0),
+        (0.0, 0.1 + 0.2 - 0.3),
+        (np.float32(0.1) + np.float32(0.2) - np.float32(0.3), 0.0),
+        (-0.0, 0),
+        (torch.tensor([1 / 3, 5e-8]), [1 / 3, 0.0]),
         ((1, 2), [1, 2]),
         ([1, 2], (1, 2)),
         (np.array([1, 2]), [1, 2]),
@@ -42,6 +49,11 @@ def test_right_answers(result: Any, expected: Any, capsys: pytest.CaptureFixture
         (2_542_857, 2_542_856),
         (2_542_856.5, 2_542_856),
         (0.3001, 0.3),
+        (1, 0),
+        (1e-8, 0),
+        (-1e-5, 0.0),
+        (1.01e-7, 1e-7),
+        (2e-12, 1e-13),
         (float("nan"), 0.3),
         (1, True),
         (True, 1),
@@ -77,6 +89,27 @@ def nothing(_: Any) -> None: ...
 def test_attempts_that_say_nothing(answer: Callable[..., Any], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert not check(answer, {1: 1})
     assert says in capsys.readouterr().out
+
+
+class Adder:
+    def __call__(self, a: int, b: int = 1) -> int:
+        return a + b
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [(partial(max, 2), "max"), (partial(partial(max, 2), 1), "max"), (Adder(), "Adder"), (torch.nn.Identity(), "Iden"),
+     (int, "int"), (Adder().__call__, "__call__"), ("no function", "str")],
+)  # fmt: skip
+def test_any_callable_is_an_answer(answer: Any, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not check(answer, {1: 7})
+    assert capsys.readouterr().out.startswith(f"Not yet: {name}")
+    assert check(answer, {2: 3 if isinstance(answer, Adder) or name == "__call__" else 2}) == (name != "str")
+
+
+def test_a_result_that_cannot_be_compared_is_no_error_of_the_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not check(lambda _: torch.empty(3, device="meta"), {1: [1.0, 2.0, 3.0]})
+    assert "Not yet: <lambda>(1) raises" in capsys.readouterr().out
 
 
 def test_every_case_counts_and_arguments_are_spread(capsys: pytest.CaptureFixture[str]) -> None:
