@@ -258,6 +258,8 @@ def test_what_a_process_that_prepares_images_says_is_one_line(
     recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Broken(Noise):
+        classes = tuple("abcdefghij")
+
         def __getitem__(self, index: int) -> Any:
             raise BrokenFileError("a.jpg: is damaged", "a.jpg", "is damaged")
 

@@ -175,10 +175,8 @@ class _Run:
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint, of which :func:`load_state` has seen that it is complete."""
         training, processes = self.training, self.training.processes
-        settings = [
-            {name: value for name, value in group.items() if name != "params"}
-            for group in training.optimiser.param_groups
-        ]
+        groups = training.optimiser.param_groups
+        settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
         try:
             training.load_state_dict(state, source=str(self.folder))
             self.rows += [dict(row) for row in state["rows"]]
