@@ -95,7 +95,7 @@ def train(
         save_every: steps from one checkpoint to the next, besides the one after each epoch.
         restart: rename a run in ``out`` to ``out.old-1`` and so on, instead of going on.
         allow_changes: go on although the recipe differs, in its learning rate, say; which fields may is in
-            :data:`mnv3lib.training.resume.CHANGEABLE`. The checkpoints and the results say what was changed when.
+            ``mnv3lib.training.resume.CHANGEABLE``. The checkpoints and the results say what was changed when.
         tensorboard: write TensorBoard's events too.
         progress: show a bar, and a line for each epoch.
 
