@@ -20,7 +20,7 @@ SHELL := /bin/bash
 say = printf '==> %s\n' $(1)
 took = printf '    done in %d s\n' $$((SECONDS - start))
 
-.PHONY: help book lab test quick ledger notebooks portable bench clean distclean
+.PHONY: help book lab test quick ledger notebooks portable mutants bench clean distclean
 
 help: ## say what there is
 	@printf 'make <target>\n\n'
@@ -82,6 +82,12 @@ portable: $(STAMP) ## validate every notebook as other processors would run it (
 	@start=$$SECONDS
 	$(call say,'Validating every notebook with the kernels of $(or $(SETTING),several processors)')
 	$(BIN)/python tools/portable.py $(addprefix --setting ,$(SETTING))
+	$(call took)
+
+mutants: $(STAMP) ## change the library at random and see whether the quick tests notice (ROOM=cost; SAMPLE=100, JOBS=2)
+	@start=$$SECONDS
+	$(call say,'Changing $(ROOM)')
+	$(BIN)/python tools/mutants.py $(ROOM) $(addprefix --sample ,$(SAMPLE)) $(addprefix --jobs ,$(JOBS))
 	$(call took)
 
 bench: $(STAMP) ## measure training speed, paired ratios in one process

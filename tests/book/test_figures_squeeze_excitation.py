@@ -67,6 +67,7 @@ def test_a_closed_gate_leaves_black_and_titles_give_the_gates() -> None:
     shown = [np.asarray(frame.images[0].get_array()).max() for frame in (on, off)]
     assert shown == pytest.approx([0.5, 0], abs=1 / 31)
     assert shown[1] == 0
+    assert [frame.images[0].get_clim() for frame in (on, off)] == [(0, 1), (0, 1)], "one scale of grey for all"
     assert [frame.get_title() for frame in (on, off)] == ["on × 0.50", "off × 0.00"]
     assert drawing.data == {"cat, on": (pytest.approx(0.4), 0.5), "cat, off": (pytest.approx(0.4), 0.0)}
     assert "cat, on channel of mean 0.400 times a gate of 0.50; cat, off channel of mean 0.400 times" in drawing.alt
