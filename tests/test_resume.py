@@ -196,7 +196,15 @@ def test_a_change_is_in_the_checkpoint_at_once(
 
 
 @pytest.mark.parametrize(
-    "field", ["seed=1", "batch_size=10", "optimiser.momentum=0.5", "averaging.ema_decay=0.9", "model.freeze=norm"]
+    "field",
+    [
+        "optimiser.lr_factors={classifier: 2}",
+        "seed=1",
+        "batch_size=10",
+        "optimiser.momentum=0.5",
+        "averaging.ema_decay=0.9",
+        "model.freeze=norm",
+    ],
 )
 def test_only_what_decides_about_later_steps_may_change(folder: Path, field: str) -> None:
     before = (folder / "last.pt").read_bytes()
@@ -321,7 +329,7 @@ def interrupted(folder: Path, recipe: Recipe, step: int) -> None:
         train(recipe, folder, datasets=(Stop(50), images[1]), device="cpu")
 
 
-@pytest.mark.parametrize("damage", ["missing", "damaged", "another's"])
+@pytest.mark.parametrize("damage", ["missing", "damaged", "another's", "the average's"])
 def test_best_weights_that_are_lost_are_noticed_at_once(
     tmp_path: Path, measured: Callable[..., None], damage: str
 ) -> None:
@@ -335,11 +343,11 @@ def test_best_weights_that_are_lost_are_noticed_at_once(
     elif damage == "damaged":
         best.write_bytes(best.read_bytes()[:5_000])
     else:
-        write(best, {**read(best), "epoch": 2})
+        write(best, {**read(best), **({"epoch": 2} if damage == "another's" else {"which": "ema"})})
     measured(0.1, 0.2)
-    words = {"missing": "best.pt is missing", "damaged": "best.pt is damaged", "another's": "holds other weights"}
+    words = {"missing": "best.pt is missing", "damaged": "best.pt is damaged"}
     lost = r".*of epoch 1 \(top1 0\.9\), are lost; from here on the best since epoch 3 count"
-    with pytest.warns(RuntimeWarning, match=words[damage] + lost):
+    with pytest.warns(RuntimeWarning, match=words.get(damage, "holds other weights") + lost):
         result = run(recipe, out)
     assert (result.best, result.epoch) == (0.2, 4)
     assert (out / "best.pt.damaged").exists() == (damage == "damaged")
@@ -415,6 +423,20 @@ def test_the_current_folder_can_be_put_aside(tmp_path: Path, monkeypatch: pytest
     run(tiny("epochs=1"), Path(), restart=True)
     assert (tmp_path / "run.old-1" / "last.pt").read_text() == "of before"
     assert read(tmp_path / "run" / "last.pt")["position"] == [1, 0]
+
+
+def test_no_run_that_was_put_aside_is_overwritten(tmp_path: Path) -> None:
+    for number in range(1, 5):
+        (tmp_path / "run").mkdir()
+        assert put_aside(tmp_path / "run") == tmp_path / f"run.old-{number}"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_processes_that_see_other_images_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = resume.described(*noise(49))
+    monkeypatch.setattr("mnv3lib.training.distributed.Processes.gather", lambda _, value: [value, value, other])
+    with pytest.raises(TrainingError, match="the processes see different images or classes"):
+        run(tiny(), None)
 
 
 def test_a_folder_that_cannot_be_renamed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

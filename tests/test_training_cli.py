@@ -25,6 +25,7 @@ from mnv3lib.data import BrokenFileError
 from mnv3lib.training import evaluation, run
 from mnv3lib.training.__main__ import chosen_recipe, default_folder, main, parser
 from mnv3lib.training.checkpoint import read
+from mnv3lib.training.errors import Interrupted
 from mnv3lib.training.evaluation import measure
 from mnv3lib.training.launch import launched
 from mnv3lib.training.logs import read_rows
@@ -243,6 +244,17 @@ def test_whatever_stops_a_run_is_said_in_one_line(
         )  # fmt: skip
     else:
         assert (status, line) == (1, f"error: {error}")
+
+
+def test_the_exit_status_names_the_signal(
+    recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise Interrupted(signal.SIGTERM, "stopped by SIGTERM")
+
+    monkeypatch.setattr(run, "train", stopped)
+    assert main(["--recipe", str(recipe)]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
 
 
 def test_a_fault_of_our_own_is_told_with_where_it_happened(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
