@@ -99,10 +99,11 @@ class Bars:
         self.data = data
         self._body = body
 
-    def _repr_html_(self) -> str:
+    def _repr_svg_(self) -> str:
         return (
             f'<svg class="mnv3-figure" role="img" aria-label="{escape(self.alt)}" viewBox="0 0 330 196" '
-            'style="width:100%;max-width:440px;height:auto;display:block;margin:0 auto;font:12px system-ui,sans-serif" '
+            'width="440" height="261" font-size="12" font-family="system-ui, sans-serif" '
+            'style="max-width:100%;height:auto;display:block;margin:0 auto" '
             f'fill="currentColor" xmlns="http://www.w3.org/2000/svg">{self._body}</svg>'
         )
 

@@ -13,14 +13,15 @@ from typing import Any, ParamSpec, TypeVar
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from mnv3lib.explore.palette import PAPER
+from mnv3lib.explore.still import still
+
 __all__ = ["ON_PAPER", "PAPER", "WIDTH", "Drawing", "in_style", "new_figure"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 WIDTH = 4.4  # inches; at 96 pixels an inch the 12-point text is still 11 pixels when a phone shrinks the figure
-#: The page's colour: the book's, JupyterLab's, or the browser's.
-PAPER = "var(--pst-color-background,var(--jp-layout-color0,Canvas))"
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _PAPER = "#040506"  # stands for the page's colour
 #: The box of an annotation that lies on lines, so that they do not cross it.
@@ -64,8 +65,8 @@ def new_figure(height: float = 3.0, width: float = WIDTH, **subplots: Any) -> tu
 class Drawing:
     """A figure together with the text that says what there is to see in it.
 
-    In a notebook it shows as inline SVG, so that it follows the page's theme; its plain form is the alternative text,
-    which nbval compares whenever the notebook is validated.
+    A notebook keeps it as SVG, as PNG for where nothing else is shown before it is run, and as the alternative text,
+    which nbval compares whenever the notebook is validated. On a page of the book the SVG follows the theme.
 
     Args:
         figure: made by ``new_figure``.
@@ -78,7 +79,7 @@ class Drawing:
         self.alt = alt
         self.data = dict(data or {})
 
-    def _repr_html_(self) -> str:
+    def _repr_svg_(self) -> str:
         buffer = io.StringIO()
         salt = hashlib.sha256(self.alt.encode()).hexdigest()
         with rc_context(_STYLE | {"svg.hashsalt": salt}):
@@ -90,10 +91,15 @@ class Drawing:
         width, height = (round(96 * inches) for inches in self.figure.get_size_inches())
         opening = (
             f'<svg class="mnv3-figure" role="img" aria-label="{escape(self.alt)}" viewBox="0 0 {width * 0.75:g} '
-            f'{height * 0.75:g}" style="width:100%;max-width:{width}px;height:auto;display:block;margin:0 auto" '
+            f'{height * 0.75:g}" width="{width}" height="{height}" '
+            f'style="max-width:100%;height:auto;display:block;margin:0 auto;background:{PAPER}" '
             'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
         )
         return re.sub(r"<svg[^>]*>", opening, svg, count=1)
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
+        width, height = (round(96 * inches) for inches in self.figure.get_size_inches())
+        return still(self._repr_svg_()), {"alt": self.alt, "width": width, "height": height}
 
     def __repr__(self) -> str:
         return self.alt

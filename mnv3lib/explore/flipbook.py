@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
 import traitlets
 
+from mnv3lib.explore.still import still
 from mnv3lib.explore.widget import StaticWidget
 
 __all__ = ["Flipbook"]
@@ -18,11 +21,11 @@ _MOST_FRAMES = 200
 
 
 class Drawn(Protocol):
-    """What a frame must offer: its picture as HTML, and the picture in words."""
+    """What a frame must offer: its picture as SVG, and the picture in words."""
 
     alt: str
 
-    def _repr_html_(self) -> str: ...
+    def _repr_svg_(self) -> str: ...
 
 
 class Flipbook(StaticWidget):
@@ -37,7 +40,7 @@ class Flipbook(StaticWidget):
 
     Args:
         draw: takes the stops as keywords and returns a :class:`mnv3lib.explore.drawing.Drawing` (or anything with
-            ``_repr_html_`` and ``alt``). Keep its scales fixed, so that a change is seen as a change.
+            ``_repr_svg_`` and ``alt``). Keep its scales fixed, so that a change is seen as a change.
         start: name of a control to the stop it starts at; the first stop where it is not given.
         labels: name of a control to the words beside its slider; the name itself where not given.
         stops: for each control of that name the values it can take, in order; 200 combinations at most.
@@ -78,7 +81,7 @@ class Flipbook(StaticWidget):
         super().__init__()
         drawn = [draw(**dict(zip(stops, values, strict=True))) for values in combinations]
         self._alts = [frame.alt for frame in drawn]
-        self.set_trait("frames", [frame._repr_html_() for frame in drawn])
+        self.set_trait("frames", [frame._repr_svg_() for frame in drawn])
         controls = [
             {"name": name, "label": labels.get(name, name), "stops": [str(value) for value in values]}
             for name, values in stops.items()
@@ -108,7 +111,9 @@ class Flipbook(StaticWidget):
         return self._alts[self.index()]
 
     def fallback(self) -> str:
-        return str(self.frames[self.index()])
+        # As PNG: where HTML is sanitised, as in a notebook that is not trusted yet, SVG falls to pieces.
+        picture = b64encode(still(self.frames[self.index()])).decode()
+        return f'<img class="mnv3-still" alt="{escape(self.alt)}" src="data:image/png;base64,{picture}" width="480">'
 
     def __repr__(self) -> str:
         at = [control["stops"][place] for control, place in zip(self.controls, self.position, strict=True)]

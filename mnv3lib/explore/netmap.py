@@ -14,16 +14,17 @@ from math import log2
 
 from mnv3lib.config import MobileNetV3Config
 from mnv3lib.cost import Layer, profile
-from mnv3lib.explore.palette import ACCENT, KINDS
+from mnv3lib.explore.palette import ACCENT, KINDS, PAPER
+from mnv3lib.explore.still import still
 
 __all__ = ["NetworkMap"]
 
-HEIGHT = 158
+WIDTH, HEIGHT = 736, 158  # pixels; a narrower page squeezes the columns and not the letters
 MIDDLE = 66  # the line all columns are centred on
 
 
 class NetworkMap:
-    """A drawing of ``config``; showing it in a notebook gives inline SVG.
+    """A drawing of ``config``; a notebook keeps it as SVG and as PNG.
 
     Columns stand for the stem, the bottlenecks in order, the last convolution and the classifier. The taller a
     column, the larger its map (logarithmic); the digit in it is the depthwise kernel, a dot above marks
@@ -52,8 +53,11 @@ class NetworkMap:
         self.alt = _alt(config, features, highlight, name)
         self.svg = _svg(config, features, highlight, self.alt)
 
-    def _repr_html_(self) -> str:
+    def _repr_svg_(self) -> str:
         return self.svg
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, str | int]]:
+        return still(self.svg), {"alt": self.alt, "width": WIDTH, "height": HEIGHT}
 
     def __repr__(self) -> str:
         return self.alt
@@ -94,9 +98,10 @@ def _svg(
     columns = len(features)
     step = 100 / columns
     parts = [
-        f'<svg class="mnv3-map" role="img" aria-label="{escape(alt)}" width="100%" height="{HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="mnv3-map" role="img" aria-label="{escape(alt)}" '
+        f'width="{WIDTH}" height="{HEIGHT}" '
         'font-family="system-ui, sans-serif" font-size="11" text-anchor="middle" fill="currentColor" '
-        'style="max-width:46rem;display:block;margin:0 auto;overflow:visible">'
+        f'style="max-width:100%;display:block;margin:0 auto;overflow:visible;background:{PAPER}">'
     ]
     for index, feature in enumerate(features):
         parts.extend(_column(config, index, feature, index in highlight, step))

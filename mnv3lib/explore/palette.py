@@ -6,7 +6,7 @@ every page. The hues are readable on white and on the dark theme's background; t
 
 from __future__ import annotations
 
-__all__ = ["ACCENT", "COLOURS", "KINDS", "LABELS", "REFERENCE"]
+__all__ = ["ACCENT", "COLOURS", "KINDS", "LABELS", "PAPER", "REFERENCE"]
 
 #: Okabe and Ito, "Color Universal Design", 2008.
 COLOURS = {
@@ -19,6 +19,9 @@ COLOURS = {
     "vermilion": "#D55E00",
     "purple": "#CC79A7",
 }
+
+#: The page's colour: the book's, JupyterLab's, or the browser's.
+PAPER = "var(--pst-color-background,var(--jp-layout-color0,Canvas))"
 
 #: The accent of the page and of whatever the reader has just changed.
 ACCENT = COLOURS["blue"]

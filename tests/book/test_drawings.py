@@ -52,7 +52,7 @@ def figure(**changed: Any) -> str:
     bars.bar(places, drawn["heights"], color=[drawn["colours"][place % 2] for place in places])
     bars.set(ylim=(0, 5))
     shades.imshow(drawn["shades"], cmap="viridis", vmin=0, vmax=1)
-    return Drawing(sheet, drawn["alt"])._repr_html_()
+    return Drawing(sheet, drawn["alt"])._repr_svg_()
 
 
 def found() -> Iterator[tuple[str, str]]:

@@ -29,7 +29,7 @@ def test_bars_are_the_weights_of_torchs_layers(kernel: int, outputs: int, groups
     drawn = grouped_and_separable(kernel, outputs, groups, side)
     one = weights(nn.Conv2d(32, outputs, kernel, groups=groups, bias=False))
     other = weights(nn.Conv2d(32, 32, kernel, groups=32, bias=False)) + weights(nn.Conv2d(32, outputs, 1, bias=False))
-    page = BeautifulSoup(drawn._repr_html_(), "html.parser")
+    page = BeautifulSoup(drawn._repr_svg_(), "html.parser")
     expected = [side**2 * one, side**2 * other, one, other]
     # An axis starts at 1,000 multiply-adds or 10 parameters and takes 28 units for a power of ten.
     starts = (1e3, 1e3, 10, 10)
@@ -55,7 +55,7 @@ def test_the_words_are_those_of_the_bars() -> None:
 def test_axes_stand_still_and_everything_fits() -> None:
     still = set()
     for kernel, outputs, groups, side in product((1, 3, 5), (8, 512), (1, 8), (14, 56)):
-        page = BeautifulSoup(grouped_and_separable(kernel, outputs, groups, side)._repr_html_(), "html.parser")
+        page = BeautifulSoup(grouped_and_separable(kernel, outputs, groups, side)._repr_svg_(), "html.parser")
         still.add(tuple(str(line["d"]) for line in page.find_all("path")))
         for bar in page.find_all("rect"):
             assert 0 < float(str(bar["width"])) < 200  # its count stands to the right, in 330 units

@@ -30,7 +30,7 @@ def test_classes_are_written_above_and_counted() -> None:
     counts = ", ".join(f"{labels.count(label)} of {label}" for label in sorted(set(labels)))
     size = "digits from {:.3g} to {:.3g} of the frame".format(*dataset.config.scale)
     assert drawing.alt == f"5 images with their classes above, {size}; images by class: {counts}."
-    assert drawing._repr_html_().count("<image") == 5
+    assert drawing._repr_svg_().count("<image") == 5
     assert len(frames(contact_sheet(dataset, 99))) == 10
 
 

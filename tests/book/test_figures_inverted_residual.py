@@ -99,4 +99,4 @@ def test_growth_and_memory_name_their_ends() -> None:
     assert bars[0].get_facecolor() != bars[2].get_facecolor()
     for said in ("1,104 kB over all of them", "1,706 kB", "row 3, from 301 to 903 kB"):
         assert said in memory.alt
-    assert ACCENT in memory._repr_html_().upper()
+    assert ACCENT in memory._repr_svg_().upper()

@@ -68,8 +68,8 @@ def test_the_map_refuses_what_the_network_has_not(highlight: tuple[int, ...]) ->
 
 
 def test_a_drawing_follows_the_theme_and_is_the_same_each_time() -> None:
-    html = configs.rounding_staircase()._repr_html_()
-    assert html == configs.rounding_staircase()._repr_html_()
+    html = configs.rounding_staircase()._repr_svg_()
+    assert html == configs.rounding_staircase()._repr_svg_()
     assert "currentColor" in html
     assert "DejaVu" not in html
     assert not re.search(r"#010203|<metadata|Date", html)

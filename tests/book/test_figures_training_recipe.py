@@ -162,7 +162,7 @@ def test_a_label_on_lines_has_the_pages_colour_behind_it() -> None:
     drawing = figures.moving_average(0.99, marks={"epoch": 157})
     (label,) = (text for text in drawing.figure.axes[1].texts if text.get_text() == "69 steps")
     assert label.get_bbox_patch() is not None
-    shown = drawing._repr_html_()
+    shown = drawing._repr_svg_()
     assert f"fill: {PAPER}" in shown
     assert "#040506" not in shown
     texts = [text.get_text() for text in figures.moving_average(0.5).figure.axes[1].texts]

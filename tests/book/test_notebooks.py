@@ -147,11 +147,12 @@ def asserts(cell: NotebookNode) -> bool:
 
 
 def html_outputs(notebook: NotebookNode) -> Iterator[tuple[int, BeautifulSoup]]:
-    """Return the HTML outputs with the places of their cells."""
+    """Return the HTML and SVG outputs with the places of their cells."""
     for place, cell in code_cells(notebook):
         for output in cell.outputs:
-            if "text/html" in output.get("data", {}):
-                yield place, BeautifulSoup(output.data["text/html"], "html.parser")
+            for kind in ("text/html", "image/svg+xml"):
+                if kind in output.get("data", {}):
+                    yield place, BeautifulSoup(output.data[kind], "html.parser")
 
 
 # The rules -----------------------------------------------------------------------------------------------------------
@@ -186,7 +187,12 @@ def pictures_without_words(notebook: NotebookNode) -> list[str]:
     found = []
     for place, cell in code_cells(notebook):
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
-        if any(kind.startswith("image/") for o in cell.outputs for kind in o.get("data", {})) and len(alt) < ALT_LENGTH:
+        # An SVG has its words itself; the PNG beside it has them in its metadata.
+        bundles = [o.get("data", {}) for o in cell.outputs]
+        bare = any(
+            "image/svg+xml" not in bundle and any(kind.startswith("image/") for kind in bundle) for bundle in bundles
+        )
+        if bare and len(alt) < ALT_LENGTH:
             found.append(f"cell {place}: metadata mystnb.image.alt is {alt!r}")
     for place, page in html_outputs(notebook):
         if "remove-output" in tags(notebook.cells[place]):
@@ -203,6 +209,21 @@ def pictures_without_words(notebook: NotebookNode) -> list[str]:
     for block in re.findall(r"^[`:]{3,}\{(?:image|figure)\}.*?^[`:]{3,}", text, flags=re.S | re.M):
         if not re.search(r"^:alt: \S.{4,}", block, flags=re.M):
             found.append(f"image without alt text: {block.splitlines()[0]}")
+    return found
+
+
+def unseen_before_a_run(notebook: NotebookNode) -> list[str]:
+    """Where HTML is sanitised and SVG not trusted a drawing is seen as PNG, with its words."""
+    found = []
+    for place, cell in code_cells(notebook):
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if "<svg" in re.sub(r"data-state='[^']*'", "", data.get("text/html", "")):
+                found.append(f"cell {place}: SVG in HTML falls to pieces where HTML is sanitised")
+            if "image/svg+xml" in data and "image/png" not in data:
+                found.append(f"cell {place}: an SVG without a PNG")
+            if "image/svg+xml" in data and len(output.metadata.get("image/png", {}).get("alt", "")) < ALT_LENGTH:
+                found.append(f"cell {place}: a PNG without words")
     return found
 
 
@@ -372,7 +393,7 @@ def broken_widgets(notebook: NotebookNode) -> list[str]:
             except json.JSONDecodeError as error:
                 found.append(f"cell {place}: data-state is not JSON: {error}")
                 continue
-            fallback = widget.find("table") or widget.find("svg", role="img")
+            fallback = widget.find("table") or widget.find("img", alt=True)
             if not isinstance(state, dict) or not widget.get("data-widget") or not fallback:
                 found.append(f"cell {place}: a widget needs data-widget, a state and a table or figure for all others")
     return found
@@ -566,6 +587,7 @@ GENERAL: list[Rule] = [
     errors,
     absolute_paths,
     pictures_without_words,
+    unseen_before_a_run,
     long_cells,
     ignored_outputs,
     poor_citations,
@@ -646,7 +668,8 @@ def good() -> NotebookNode:
     ]
     state = html.escape(json.dumps({"width_mult": 1.0}))
     widget = f'<div class="mnv3-widget" data-widget="explorer" data-state="{state}"><table></table></div>'
-    drawing = '<svg role="img" aria-label="A line that rises from the left to the right."></svg>'
+    words = "A line that rises from the left to the right."
+    drawn = {"image/svg+xml": f'<svg role="img" aria-label="{words}"></svg>', "image/png": "AAAA", "text/plain": words}
     figure = {"figure": {"caption": "A line.\n", "name": "fig-line"}}
     answer = ":::{dropdown} Answer\n**(b)** A sum. *(a)*: one is too few. *(c)*: that is a product.\n:::"
     questions = [f"**{n}.** How many?\n\n* (a) 1\n* (b) 2\n* (c) 4\n\n{answer}" for n in range(1, QUESTIONS + 1)]
@@ -671,7 +694,7 @@ def good() -> NotebookNode:
         new_code_cell(
             "draw()",
             metadata={"tags": ["hide-input"], "mystnb": figure},
-            outputs=[new_output("execute_result", {"text/html": drawing}, execution_count=4)],
+            outputs=[new_output("execute_result", drawn, metadata={"image/png": {"alt": words}}, execution_count=4)],
         ),
         new_markdown_cell(
             '```{admonition} Widely believed\n:class: danger\n*"The sum is three."* Found in: [a post](https://a.org/b).\n```'
@@ -736,8 +759,8 @@ def replace(notebook: NotebookNode, old: str, new: str) -> None:
     for cell in notebook.cells:
         cell.source = cell.source.replace(old, new)
         for output in cell.get("outputs", []):
-            if "text/html" in output.get("data", {}):
-                output.data["text/html"] = output.data["text/html"].replace(old, new)
+            for kind in {"text/html", "image/svg+xml"} & set(output.get("data", {})):
+                output.data[kind] = output.data[kind].replace(old, new)
     assert json.dumps(notebook) != before
 
 
@@ -768,6 +791,9 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
         lambda n: replace(n, "# A chapter", "# A chapter\n\n```{image} net.svg\n:width: 50%\n```\n"),
     ),
     "an HTML image without words": (pictures_without_words, lambda n: replace(n, "# A", '<img src="net.svg">\n\n# A')),
+    "a drawing in HTML": (unseen_before_a_run, lambda n: code(n, 2).outputs[0].data.update({"text/html": "<svg></svg>"})),
+    "a drawing without a PNG": (unseen_before_a_run, lambda n: code(n, 3).outputs[0].data.pop("image/png")),
+    "a PNG without words": (unseen_before_a_run, lambda n: code(n, 3).outputs[0].metadata.clear()),
     "a cell of 31 lines": (long_cells, lambda n: code(n, 0).update(source="\n".join(["x = 1"] * 31))),
     "a line of 80 columns": (long_cells, lambda n: code(n, 0).update(source="x" * 80)),
     "long cells throughout": (long_cells, lambda n: [c.update(source="x\n" * 8 + "x") for _, c in code_cells(n)]),
