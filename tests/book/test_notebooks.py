@@ -791,7 +791,7 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
         lambda n: replace(n, "# A chapter", "# A chapter\n\n```{image} net.svg\n:width: 50%\n```\n"),
     ),
     "an HTML image without words": (pictures_without_words, lambda n: replace(n, "# A", '<img src="net.svg">\n\n# A')),
-    "a drawing in HTML": (unseen_before_a_run, lambda n: code(n, 2).outputs[0].data.update({"text/html": "<svg></svg>"})),
+    "a drawing in HTML": (unseen_before_a_run, lambda n: code(n, 2).outputs[0].data.update({"text/html": "<svg>"})),
     "a drawing without a PNG": (unseen_before_a_run, lambda n: code(n, 3).outputs[0].data.pop("image/png")),
     "a PNG without words": (unseen_before_a_run, lambda n: code(n, 3).outputs[0].metadata.clear()),
     "a cell of 31 lines": (long_cells, lambda n: code(n, 0).update(source="\n".join(["x = 1"] * 31))),
