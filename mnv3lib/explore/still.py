@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["still"]
 
 INK, PAPER = "#1f2328", "#ffffff"
-SCALE = 2  # pixels of the picture for one of the screen
+SCALE = 2  # pixels of the picture for one of the screen; 1 where a photograph would make the file large
 _COLOURS = 128  # of the palette; drawings are flat
 
 
@@ -20,7 +20,7 @@ def still(svg: str) -> bytes:
         svg: with a width and a height in pixels; its ink is ``currentColor``, its paper a ``var(…)``.
 
     Returns:
-        The bytes of a PNG file, twice as many pixels wide and high as the SVG says.
+        The bytes of a PNG file, twice as many pixels wide and high as the SVG says, or as many if it holds a photograph.
 
     Raises:
         ValueError: where this is no SVG.
@@ -33,7 +33,7 @@ def still(svg: str) -> bytes:
     plain = re.sub(r"var\((?:[^()]|\([^()]*\))*\)", PAPER, svg.replace("currentColor", INK))
     drawn = resvg_py.svg_to_bytes(
         svg_string=plain,
-        zoom=SCALE,
+        zoom=1 if "<image" in plain else SCALE,
         background=PAPER,
         skip_system_fonts=True,
         font_files=[str(fonts / name) for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf")],
