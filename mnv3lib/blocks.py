@@ -1,7 +1,8 @@
 """The building blocks of MobileNetV3, bottom up: convolution, squeeze-and-excitation, inverted residual.
 
 Paper: Howard et al., arXiv:1905.02244v5, Figures 3 and 4 and Sections 5.2 and 5.3. Module names, their order and
-every operation are torchvision's, so that weights, gradients and random numbers agree with it bit for bit.
+every operation are torchvision's, so that weights, gradients and random numbers agree with it bit for bit
+(float32, CPU, one thread).
 """
 
 # Without `from __future__ import annotations`: a graph that torch.fx traced shows the annotations of `forward`, and as

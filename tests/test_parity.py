@@ -1,4 +1,7 @@
-"""Equal to torchvision bit for bit: weights, names, random numbers drawn, outputs and gradients."""
+"""Equal to torchvision bit for bit: weights, names, random numbers drawn, outputs and gradients.
+
+Both are computed in one process with one thread; on another kind of processor both have other bits.
+"""
 
 from __future__ import annotations
 

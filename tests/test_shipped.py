@@ -76,5 +76,6 @@ def test_its_accuracy_is_measured_again(name: str) -> None:
     assert len(said) == 3
     for difficulty, percent in said.items():
         found = measure(overridden(recipe, [f"data.options.difficulty={difficulty}"]), network, "test")
-        # Within two images of two thousand: another processor may round a close call the other way.
-        assert found["top1"] == pytest.approx(float(percent) / 100, abs=0.0011), difficulty
+        # Within two images of two thousand, for another processor may round a close call the other way, and the card
+        # rounds to two images itself.
+        assert found["top1"] == pytest.approx(float(percent) / 100, abs=0.0016), difficulty

@@ -167,7 +167,7 @@ def faults(notebook: NotebookNode) -> list[str]:
     return found
 
 
-def execute(notebook: NotebookNode, folder: Path, name: str) -> NotebookNode:
+def execute(notebook: NotebookNode, folder: Path, name: str, timeout: int = TIMEOUT) -> NotebookNode:
     """Run every cell in a fresh kernel, showing progress on a terminal."""
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
@@ -182,7 +182,7 @@ def execute(notebook: NotebookNode, folder: Path, name: str) -> NotebookNode:
 
         client = NotebookClient(
             notebook,
-            timeout=TIMEOUT,
+            timeout=timeout,
             kernel_name="python3",
             resources={"metadata": {"path": str(folder)}},
             on_cell_complete=advance,
@@ -194,10 +194,10 @@ def execute(notebook: NotebookNode, folder: Path, name: str) -> NotebookNode:
     return notebook
 
 
-def run(path: Path) -> None:
+def run(path: Path, timeout: int = TIMEOUT) -> None:
     """Run a notebook and store it tidy; leave the file alone if a cell failed."""
     start = time.perf_counter()
-    notebook = execute(tidy(read(path)), path.parent, path.name)
+    notebook = execute(tidy(read(path)), path.parent, path.name, timeout)
     found = faults(notebook)
     if found:
         raise NotebookError("\n".join(found))
@@ -217,6 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--tidy", action="store_true", help="tidy without running")
     mode.add_argument("--check", action="store_true", help="say which notebooks are not tidy")
+    parser.add_argument("--timeout", type=int, default=TIMEOUT, help=f"seconds for a cell (default: {TIMEOUT})")
     options = parser.parse_args(arguments)
 
     bad = 0
@@ -229,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
             elif options.tidy:
                 path.write_text(dump(tidy(read(path))), encoding="utf-8")
             else:
-                run(path)
+                run(path, options.timeout)
         except NotebookError as error:
             bad += 1
             print(f"{path.name}: {error}", file=sys.stderr)

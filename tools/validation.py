@@ -88,6 +88,8 @@ def validate(
     """
     copy = shutil.copy(path, folder)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    beside = [str(ROOT / "book"), environment.get("PYTHONPATH", "")]  # where a notebook finds its figures
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, beside))
     command = [sys.executable, __file__, *extra, str(copy)]
     done = subprocess.run(
         command,

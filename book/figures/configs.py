@@ -58,7 +58,7 @@ def macs_by_feature(networks: Mapping[str, Sequence[int]], *, ceiling: float | N
         axes.bar([*range(len(macs) - 2), longest - 2, longest - 1], millions, label=name, **style)
         top = max(range(len(macs)), key=macs.__getitem__)
         place = _place(top, len(macs))
-        parts.append(f"{name} takes {sum(millions):.1f} in all, most ({millions[top]:.1f}) in {place}")
+        parts.append(f"{name} takes {sum(millions):.3g} in all, most ({millions[top]:.3g}) in {place}")
     ticks = [0, *range(3, longest - 3, 3), longest - 1]
     axes.set_xticks(ticks, [labels[tick] for tick in ticks])
     axes.set(xlabel="feature (rows count from 1)", ylabel="M multiply-adds", ylim=(0, ceiling))

@@ -131,7 +131,7 @@ def grouped_and_separable(kernel: int, outputs: int, groups: int, side: int) -> 
     macs = {name: side**2 * one, "separable": side**2 * other}
     parameters = {name: one, "separable": other}
     body = _panel(24, "multiply-adds", 3, macs) + _panel(124, "parameters", 1, parameters)
-    times = f"{one / other:.2f}"
+    times = f"{one / other:.3g}"
     body += f'<text x="320" y="14" text-anchor="end">ratio {times}</text>'
     alt = (
         f"Bars on logarithmic axes for {kernel}×{kernel} kernels, {_INPUTS} channels in, {outputs} out, "

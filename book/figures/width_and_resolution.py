@@ -68,5 +68,5 @@ def accuracy_against_macs(points: Mapping[str, Sequence[tuple[float, float]]]) -
     parts = []
     for name, series in points.items():
         (low, worst), (high, best) = min(series), max(series)
-        parts.append(f"{name} rises from {worst:.1f} % at {low:.1f} M to {best:.1f} % at {high:.1f} M")
+        parts.append(f"{name} rises from {worst:.1f} % at {low:.3g} M to {best:.1f} % at {high:.3g} M")
     return Drawing(figure, f"Published top-1 accuracy over multiply-adds, logarithmic axis: {'; '.join(parts)}.")

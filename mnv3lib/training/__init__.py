@@ -1,5 +1,8 @@
 """Training: a recipe as data, and what makes of it a run that can be stopped anywhere and goes on bit for bit.
 
+That holds on one kind of processor, with one version of PyTorch and one number of threads; between processors, sums of
+floats are rounded otherwise, and runs of the same seed drift apart.
+
 ``python -m mnv3lib.training --help`` is the command line; ``train`` is the same from Python. Needs the extra
 ``training`` (``pip install "mnv3lib[training]"``). What is not used is not imported.
 """

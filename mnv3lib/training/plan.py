@@ -111,7 +111,7 @@ class Plan:
         side = self.recipe.data.train_size
         rows = [
             ("parameters", f"{self.parameters:,}"),
-            ("multiply-adds", f"{self.macs / 1e6:,.2f} million for an image of {side}×{side}"),
+            ("multiply-adds", f"{self.macs:,} for an image of {side}×{side}"),
         ]
         if self.training_macs is not None:
             rows.append(("", f"{self.training_macs:.3g} for the run, forward and backward"))
@@ -216,7 +216,7 @@ def _batch(recipe: Recipe) -> str:
 
 
 def _short(epoch: float) -> str:
-    return f"{epoch:.4g}"
+    return f"{epoch:.3g}" if epoch < 99.95 else f"{epoch:.0f}"
 
 
 def _size(size: int) -> str:

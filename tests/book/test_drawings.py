@@ -110,6 +110,8 @@ def test_generated_names_may_be_others_but_only_one_for_one(right: str) -> None:
     assert differences(right, renamed) == []
     assert differences(right, renamed.replace(clips[1], "p0123456789")) != [], "two are one now"
     assert differences(right, right.replace(f"url(#{clips[0]})", f"url(#{clips[1]})", 1)) != [], "one is another"
+    assert differences(right, right.replace(f"url(#{clips[0]})", "url(#p0123456789)", 1)) != [], "one is two now"
+    assert differences(right + right, renamed + right) == [], "each drawing has names of its own"
 
 
 def test_a_colour_may_be_a_level_off_and_no_more() -> None:
@@ -213,6 +215,16 @@ def test_what_differs_is_told_with_its_place(right: str) -> None:
         ("<svg></svg>", "<p></p>"),
         ("<svg></svg>", "<svg></svg><svg></svg>"),
         ("<svg><text>12.3456</text></svg>", "<svg><text>12.3457</text></svg>"),
+        ('<svg><g style="fill: #0072b2"></g></svg>', '<svg><g style="stroke: #0072b2"></g></svg>'),
+        ('<svg><g style="fill: none; opacity: 0"></g></svg>', '<svg><g style="fill: none"></g></svg>'),
+        ('<svg><rect x="1"/></svg>', '<svg><rect y="1"/></svg>'),
+        ('<svg><rect x="1"/></svg>', '<svg><line x="1"/></svg>'),
+        ('<svg><path d="M 1 2"/></svg>', '<svg><path d="L 1 2"/></svg>'),
+        ('<svg><path d="M 1 2"/></svg>', '<svg><path d="M 1 2 3"/></svg>'),
+        ('<svg><g class="a 1.00"></g></svg>', '<svg><g class="a 1.01"></g></svg>'),
+        ("<p data-state='{\"a\": 1}'></p>", "<p data-state='{\"b\": 1}'></p>"),
+        ("<p data-state='{\"a\": 1}'></p>", "<p data-state='{\"a\": 1.5}'></p>"),
+        ('<p data-state=\'{"a": "1"}\'></p>', '<p data-state=\'{"a": "2"}\'></p>'),
     ],
 )
 def test_everything_but_drawings_is_compared_to_the_letter(before: str, after: str) -> None:

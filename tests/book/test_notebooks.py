@@ -38,6 +38,7 @@ NUMBER_WITHIN, CODE_WITHIN = 150, 400  # words of the text
 QUESTIONS, SENTENCES = 5, 5
 ALT_LENGTH = 30
 IGNORED_SHARE = 0.15
+SIGNIFICANT = 3  # digits of a float that is compared
 SECONDS = 60  # for the cells of a notebook, on a machine that does nothing else
 TRAINING_SECONDS = 180  # for those of a chapter that trains
 TRAINING = ("11_training_recipe", "12_transfer_learning", "13_scaling_out")
@@ -50,6 +51,8 @@ TIMES = re.compile(
     r"^Reading: (\d+) minutes\. All cells together: about (\d+) seconds on (?:one CPU core|two CPU cores)(?:, .+)?\.$",
     flags=re.M,
 )
+#: "12.5", "1,399.7", "2e-05"; not "2.15.0", which is a version.
+FLOAT = re.compile(r"(?<![\w.,])\d[\d,]*(?:\.\d+(?:e[-+]?\d+)?|e[-+]?\d+)(?![\w]|\.\d)", flags=re.I)
 #: What says where something was found.
 SOURCE = r"\]\(\S+\)|\{cite|\b(?:Table|Section) \d"
 #: Names, years and sizes of images, not quantities: "row 13", "2025", "224×224".
@@ -581,6 +584,41 @@ def unrefuted_beliefs(notebook: NotebookNode) -> list[str]:
     return found
 
 
+def compared_words(html: str) -> Iterator[str]:
+    """Return what of HTML is compared to the letter: words, also those said aloud, not where a drawing's lines go."""
+    page = BeautifulSoup(html, "html.parser")
+    for widget in page.select("[data-state]"):
+        state = json.loads(str(widget["data-state"]))
+        frames = state.pop("frames", []) if isinstance(state, dict) else []
+        yield json.dumps(state)
+        for frame in frames:
+            yield from compared_words(frame)
+    for part in page.find_all(["style", "script"]):
+        part.decompose()
+    for part in page.find_all(True):
+        yield from (str(value) for name, value in part.attrs.items() if name in ("aria-label", "alt", "title"))
+    yield from page.stripped_strings
+
+
+def long_floats(notebook: NotebookNode) -> list[str]:
+    """No compared output depends on a float's last bits: three significant digits, unless the cell itself says more."""
+    found = []
+    for place, cell in code_cells(notebook):
+        if "nbval-ignore-output" in tags(cell):
+            continue
+        texts = [output.text for output in cell.outputs if output.output_type == "stream"]
+        for kind, data in chain.from_iterable(output.get("data", {}).items() for output in cell.outputs):
+            if kind in ("text/html", "image/svg+xml"):
+                texts += compared_words(data)
+            elif kind.startswith("text/"):
+                texts.append(data)
+        for number in dict.fromkeys(chain.from_iterable(FLOAT.findall(text) for text in texts)):
+            digits = re.sub(r"e.*", "", number, flags=re.I).replace(",", "").replace(".", "").lstrip("0")
+            if len(digits) > SIGNIFICANT and not re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", cell.source):
+                found.append(f"cell {place}: {number}")
+    return found
+
+
 Rule = Callable[[NotebookNode], list[str]]
 GENERAL: list[Rule] = [
     not_executed_in_order,
@@ -595,6 +633,7 @@ GENERAL: list[Rule] = [
     broken_widgets,
     silenced_by_semicolon,
     without_parity,
+    long_floats,
 ]
 FOR_CHAPTERS: list[Rule] = [
     unsolved_exercises,
@@ -873,6 +912,19 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
     "a widget state cut short": (broken_widgets, lambda n: replace(n, "1.0}", "1.0")),
     "a widget without a table": (broken_widgets, lambda n: replace(n, "<table></table>", "")),
     "a semicolon": (silenced_by_semicolon, lambda n: code(n, 1).update(source="plot();")),
+    "a float of four digits": (long_floats, lambda n: code(n, 0).outputs[0].update(text="0.1234\n")),
+    "a float of four digits in thousands": (long_floats, lambda n: code(n, 0).outputs[0].update(text="1,234.5\n")),
+    "a float of four digits and an exponent": (long_floats, lambda n: code(n, 0).outputs[0].update(text="1.234e-5\n")),
+    "a rounded float that shows zeros": (long_floats, lambda n: code(n, 0).outputs[0].update(text="75.00\n")),
+    "a long float as result": (long_floats, lambda n: code(n, 1).outputs[0].data.update({"text/plain": "0.99975"})),
+    "a long float in a drawing's words": (long_floats, lambda n: replace(n, "A line that", "A line of 12.34 that")),
+    "a long float written in a drawing": (long_floats, lambda n: replace(n, "</svg>", "<text>12.34</text></svg>")),
+    "a long float in a widget's state": (long_floats, lambda n: replace(n, "1.0}", "1.2345}")),
+    "a long float in a widget's frame": (
+        long_floats,
+        lambda n: replace(n, "&quot;width_mult&quot;: 1.0", "&quot;frames&quot;: [&quot;&lt;p>12.345&lt;/p>&quot;]"),
+    ),
+    "a long float in a table": (long_floats, lambda n: replace(n, "<table>", "<table><td>12.34</td>")),
     "no assert": (without_parity, lambda n: replace(n, "assert 1 + 1 == 2", "1 + 1  # assert")),
     "fourteen beliefs": (unrefuted_beliefs, lambda n: n.cells.__delitem__(slice(-4, -1))),
     "a belief without quotation marks": (unrefuted_beliefs, lambda n: replace(n, '"There are 3"', "There are 3")),
@@ -898,6 +950,24 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_a_good_notebook_passes(rule: Rule) -> None:
     assert rule(sample(rule)) == []
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "12.3 and 1,234,567",
+        "0.00123",
+        "torch 2.15.0",
+        "2e-05",
+        "cut at 12.345",
+        '<svg><path d="M 12.3456 0"></path></svg>',
+    ],
+)
+def test_integers_rounded_floats_constants_and_coordinates_may_be_compared(shown: str) -> None:
+    notebook = good()
+    code(notebook, 2).outputs[0].data["text/html"] = shown
+    code(notebook, 2).source = "cut(12.345)"
+    assert long_floats(notebook) == []
 
 
 @pytest.mark.parametrize("name", BROKEN)

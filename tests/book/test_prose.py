@@ -66,12 +66,27 @@ def plain(markdown: str) -> str:
     return re.sub(LABEL + r"\d+(?:\.\d+)*(?:(?:,| and| to)\s\d+(?:\.\d+)*)*", " ", text)
 
 
-def claims(markdown: str) -> list[tuple[Decimal, str]]:
-    """The numbers that need a source, each with the words around it."""
+#: What stands behind a number that is a count rounded, and the power of ten that it stands for.
+SCALES = {"thousand": 3, "million": 6, "M": 6, "MB": 6, "billion": 9, "G": 9, "GB": 9}
+
+
+def is_rounded(text: str, after: str, counts: set[int]) -> bool:
+    """Whether a number and the unit after it are one of the counts, rounded: 216.6 million is 216,589,760."""
+    unit = re.match(r"[\s\u202f-]*([A-Za-z]+)", after)
+    if unit is None or unit[1] not in SCALES:
+        return False
+    said = Decimal(text.replace(",", ""))
+    return any(Decimal(count).scaleb(-SCALES[unit[1]]).quantize(said) == said for count in counts)
+
+
+def claims(markdown: str, counts: set[int] | None = None) -> list[tuple[Decimal, str]]:
+    """The numbers that need a source, each with the words around it; not those that are one of the counts, rounded."""
     text = plain(markdown)
     found = []
     for match in re.finditer(rf"(?<![\w.])({NUMBER})({UNIT})?", text):
         number = match[1]
+        if is_rounded(number, text[match.end(1) :], counts or set()):
+            continue
         if match[2] or "." in number or "," in number or len(number) >= 3:
             around = text[max(0, match.start() - 30) : match.end() + 20].replace("\n", " ")
             found.append((value(number), around))
@@ -115,8 +130,9 @@ TIMES = re.compile(r"^Reading: \d+ minutes\. All cells together: about \d+ secon
 
 def undeclared(notebook: NotebookNode) -> list[str]:
     """Numbers of the prose that no checked cell prints and no fact holds."""
-    known = numbers(output_text(notebook)) | fact_numbers()
-    return [around for number, around in claims(TIMES.sub("", prose(notebook))) if number not in known]
+    printed = numbers(output_text(notebook))
+    known, counts = printed | fact_numbers(), {int(number) for number in printed if number == int(number) >= 1000}
+    return [around for number, around in claims(TIMES.sub("", prose(notebook)), counts) if number not in known]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -147,6 +163,23 @@ def test_every_number_on_a_page_is_declared(path: Path) -> None:
 )
 def test_claims_are_found(text: str, found: list[str]) -> None:
     assert [number for number, _ in claims(text)] == [value(number) for number in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "declared"),
+    [
+        ("It takes 314.2 million.", True),
+        ("It takes 314.16 million, or 314 M.", True),
+        ("It takes 0.3142 billion, 314,159 thousand.", True),
+        ("It takes 314.1 million.", False),
+        ("It takes 314.2 thousand.", False),
+        ("It takes 314.2 of them.", False),
+        ("It takes 314.2 seconds.", False),
+    ],
+)
+def test_a_count_may_be_rounded_to_millions(text: str, declared: bool) -> None:
+    cell = new_code_cell("show()", outputs=[new_output("stream", text="314,159,265 of 12.5\n")])
+    assert (undeclared(new_notebook(cells=[new_markdown_cell(text), cell])) == []) is declared
 
 
 @pytest.mark.parametrize(

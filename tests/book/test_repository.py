@@ -69,6 +69,59 @@ def test_documents_name_commands_that_exist(name: str) -> None:
     assert named <= targets()
 
 
+def version(text: str) -> tuple[int, ...]:
+    """A version as numbers, so that 3.9 is below 3.11."""
+    return tuple(map(int, text.split(".")))
+
+
+def untried(workflow: str, pyproject: str, readme: str, requirements: str) -> list[str]:
+    """What is out of line between the Pythons that are promised and those that the workflow tries."""
+    jobs = yaml.safe_load(workflow)["jobs"]
+    quick = jobs["quick"]["strategy"]["matrix"]["python"]
+    steps = {name: " ".join(str(step.get("run", "")) for step in job["steps"]) for name, job in jobs.items()}
+    project = tomllib.loads(pyproject)["project"]
+    classified = [match[1] for c in project["classifiers"] if (match := re.fullmatch(r".* :: Python :: (3\.\d+)", c))]
+    oldest = min(quick, key=version)
+    promised = re.search(r"Python (3\.\d+) or newer \(tried: ([^)]+)\)", readme)
+    wrong = {
+        "classifiers of pyproject.toml": classified != quick,
+        "requires-python": project["requires-python"] != f">={oldest}",
+        "README": promised is None or (promised[1], promised[2].split(", ")) != (oldest, quick),
+        "requirements.txt": f"Python {oldest} or newer" not in requirements,
+        "make book and make quick with each": not re.search(r"\bbook .*\bquick\b", steps["quick"]),
+        "all tests with the oldest": f"make PYTHON=python{oldest} test" not in steps["all"],
+        "types": f'python_version = "{oldest}"' not in pyproject,
+    }
+    return [what for what, holds in wrong.items() if holds]
+
+
+PROMISES = (".github/workflows/test.yml", "pyproject.toml", "README.md", "requirements.txt")
+
+
+def test_the_pythons_that_are_promised_are_tried() -> None:
+    assert untried(*((ROOT / name).read_text(encoding="utf-8") for name in PROMISES)) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "old", "new"),
+    [
+        (0, '"3.13"', '"3.14"'),
+        (0, '["3.11", "3.12", "3.13"]', '["3.12", "3.13"]'),
+        (0, "PYTHON=python3.11 test", "PYTHON=python3.11 quick"),
+        (0, "}} quick", "}} book"),
+        (1, ":: 3.12", ":: 3.10"),
+        (1, ">=3.11", ">=3.12"),
+        (2, "3.12, 3.13)", "3.12)"),
+        (3, "3.11", "3.12"),
+    ],
+)
+def test_a_python_out_of_line_is_found(place: int, old: str, new: str) -> None:
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in PROMISES]
+    assert old in texts[place]
+    texts[place] = texts[place].replace(old, new)
+    assert untried(*texts) != []
+
+
 def test_the_readme_names_the_main_commands() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"make {target}" in text for target in ("book", "lab", "test", "quick", "clean"))
