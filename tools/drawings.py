@@ -265,9 +265,9 @@ def token_differences(old: Token, new: Token, names: Names) -> list[str]:
                 found.append(f"{where}: {said(before, after)}")
         elif name == "data-state" and before != after:
             found += [f"{old.where}, {text}" for text in state_differences(before, after)]
-        elif before != after:
+        elif before != after and not (name == "src" and same_picture(before, after)):
             found.append(f"{where}: {said(before, after)}")
-    if not found and not old.drawn and "data-state" not in dict(old.attributes):
+    if not found and not old.drawn and not {"data-state", "src"} & set(dict(old.attributes)):
         found.append(f"{old.where}: {said(old.text, new.text)}")  # the same attributes, written in another way
     return found
 

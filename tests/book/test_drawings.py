@@ -5,6 +5,8 @@ The mistakes are planted in figures drawn as the book's are, and in every drawin
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +17,7 @@ from typing import Any
 import nbformat
 import pytest
 from conftest import ROOT
+from PIL import Image
 from scripts import load_script
 
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
@@ -60,7 +63,7 @@ def found() -> Iterator[tuple[str, str]]:
     for path in sorted((ROOT / "book").glob("*.ipynb")):
         for place, cell in enumerate(nbformat.read(path, as_version=4).cells):
             for output in cell.get("outputs", []):
-                html = output.get("data", {}).get("text/html", "")
+                html = "".join(output.get("data", {}).get(kind, "") for kind in ("text/html", "image/svg+xml"))
                 for number, svg in enumerate(re.findall(r"<svg\b.*?</svg>", html, flags=re.S)):
                     yield f"{path.stem}-{place}-{number}", svg
 
@@ -190,6 +193,18 @@ def reworded(svg: str) -> str:
 def test_a_mistake_in_any_drawing_of_the_book_is_caught(damage: Callable[[str], str], stored: dict[str, str]) -> None:
     unseen = [name for name, svg in stored.items() if differences(svg, damage(svg)) == []]
     assert unseen == []
+
+
+def test_a_picture_beside_a_drawing_is_compared_by_its_pixels() -> None:
+    def page(level: int, size: tuple[int, int] = (2, 1)) -> str:
+        file = io.BytesIO()
+        Image.new("RGB", size, (level, 100, 100)).save(file, format="PNG")
+        return f'<p><img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}" alt="Red."></p>'
+
+    assert differences(page(100), page(102)) == []
+    assert differences(page(100), page(110)) != []
+    assert differences(page(100), page(100, (1, 2))) != []
+    assert differences('<img src="a.png">', '<img src="b.png">') != []
 
 
 def test_what_differs_is_told_with_its_place(right: str) -> None:

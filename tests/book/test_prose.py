@@ -103,9 +103,9 @@ def output_text(notebook: NotebookNode) -> str:
             data = output.get("data", {})
             parts += [output.get("text", ""), data.get("text/plain", "")]
             # Of a drawing only its words count: coordinates are not claims.
-            parts += re.findall(r'(?:aria-label="([^"]*)"|>([^<]+)<)', data.get("text/html", "")) and [
-                " ".join(a or b for a, b in re.findall(r'(?:aria-label="([^"]*)"|>([^<]+)<)', data["text/html"]))
-            ]
+            for kind in ("text/html", "image/svg+xml"):
+                said = re.findall(r'(?:\b(?:aria-label|alt)="([^"]*)"|>([^<]+)<)', data.get(kind, ""))
+                parts.append(" ".join(label or text for label, text in said))
     return "\n".join(parts)
 
 
