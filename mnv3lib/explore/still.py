@@ -20,7 +20,7 @@ def still(svg: str) -> bytes:
         svg: with a width and a height in pixels; its ink is ``currentColor``, its paper a ``var(…)``.
 
     Returns:
-        The bytes of a PNG file, twice as many pixels wide and high as the SVG says, or as many if it holds a photograph.
+        The bytes of a PNG file, twice as many pixels wide and high as the SVG says; as many if it holds a photograph.
 
     Raises:
         ValueError: where this is no SVG.
