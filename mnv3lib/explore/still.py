@@ -9,8 +9,10 @@ from pathlib import Path
 __all__ = ["still"]
 
 INK, PAPER = "#1f2328", "#ffffff"
-SCALE = 2  # pixels of the picture for one of the screen; 1 where a photograph would make the file large
+SCALE = 2  # pixels of the picture for one of the screen
 _COLOURS = 128  # of the palette; drawings are flat
+# Photographs make files large: they get the screen's own pixels and fewer colours.
+_PHOTOGRAPHS = {"scale": 1, "colours": 64}
 
 
 def still(svg: str) -> bytes:
@@ -20,7 +22,7 @@ def still(svg: str) -> bytes:
         svg: with a width and a height in pixels; its ink is ``currentColor``, its paper a ``var(…)``.
 
     Returns:
-        The bytes of a PNG file, twice as many pixels wide and high as the SVG says; as many if it holds a photograph.
+        The bytes of a PNG file, twice as many pixels wide and high as the SVG says; as many where it holds photographs.
 
     Raises:
         ValueError: where this is no SVG.
@@ -30,17 +32,18 @@ def still(svg: str) -> bytes:
     from PIL import Image
 
     fonts = Path(get_data_path()) / "fonts" / "ttf"
+    scale, colours = tuple(_PHOTOGRAPHS.values()) if "<image" in svg else (SCALE, _COLOURS)
     plain = re.sub(r"var\((?:[^()]|\([^()]*\))*\)", PAPER, svg.replace("currentColor", INK))
     drawn = resvg_py.svg_to_bytes(
         svg_string=plain,
-        zoom=1 if "<image" in plain else SCALE,
+        zoom=scale,
         background=PAPER,
         skip_system_fonts=True,
         font_files=[str(fonts / name) for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf")],
         font_family="DejaVu Sans",
         sans_serif_family="DejaVu Sans",
     )
-    picture = Image.open(io.BytesIO(drawn)).convert("RGB").quantize(_COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
+    picture = Image.open(io.BytesIO(drawn)).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
     file = io.BytesIO()
     picture.save(file, format="png", optimize=True)
     return file.getvalue()
