@@ -19,8 +19,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def shapes(text: str, tag: str) -> list[ElementTree.Element]:
-    """Elements of an inline SVG, which has no namespace in HTML."""
-    return list(ElementTree.fromstring(text).iter(tag))
+    """Elements of an SVG, by their tags without its namespace."""
+    return list(ElementTree.fromstring(text).iter(f"{{http://www.w3.org/2000/svg}}{tag}"))
 
 
 # The map -------------------------------------------------------------------------------------------------------------
