@@ -1,7 +1,7 @@
 // Excerpts of results are prose: code, what it printed, drawings and buttons are left out before a passage is chosen.
 (() => {
   const FURNITURE =
-    ".headerlink, script, style, svg, math, mjx-container, button, .mnv3-widget, .cell_input, .cell_output > .output, .highlight, " +
+    "nav, #jb-print-docs-body, .headerlink, script, style, svg, math, mjx-container, button, .mnv3-widget, .cell_input, .cell_output > .output, .highlight, " +
     ".math, details > summary, dl.field-list, table";
   const BLOCKS = "p, li, dt, dd, td, th, h1, h2, h3, h4, figcaption, div";
 
