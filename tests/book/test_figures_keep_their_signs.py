@@ -29,7 +29,7 @@ def test_h_swish_is_filled_relu_is_pale_and_what_is_marked_is_stronger(config: M
     last = len(config.rows) + 1
     marked = (1, last - 1, last)
     svg = ElementTree.fromstring(NetworkMap(config, highlight=marked, name="it").svg)
-    shades = [float(column.get("fill-opacity", "nan")) for column in svg.iter("rect")]
+    shades = [float(column.get("fill-opacity", "nan")) for column in svg.iter("{http://www.w3.org/2000/svg}rect")]
     swish = [config.activation, *(row.activation for row in config.rows), config.activation, config.activation]
     expected = {("HS", True): 0.9, ("HS", False): 0.3, ("RE", True): 0.14, ("RE", False): 0.05}
     assert shades == [expected[activation, place in marked] for place, activation in enumerate(swish)]

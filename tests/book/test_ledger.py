@@ -13,7 +13,7 @@ import ledger
 import pytest
 import torch
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 CONFTEST = """
 from pathlib import Path
