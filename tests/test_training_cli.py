@@ -318,7 +318,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
     arguments = ["--recipe", str(recipe), "--out", str(tmp_path / "out"), "--device", "cpu", "--set"]
     for assignment, words in (
         ("sync_batch_norm=true", "error: sync_batch_norm must be False on a CPU"),
-        ("data.options.nonsense=1", "has no option 'nonsense'"),
+        ("data.options.nonsense=1", "recipe.data.options has no 'nonsense' for 'digitscenes'"),
         ("batch_size=128 accumulate=128", "batch_size must leave every process an image"),
     ):
         assert main([*arguments, *" --set ".join(assignment.split()).split()]) == 1
