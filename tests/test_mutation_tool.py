@@ -38,6 +38,14 @@ def test_a_sample_is_the_same_every_time_and_every_mutant_another(capsys: pytest
         assert mutant.line in TOOL.lines_of(mutant)
 
 
+def test_a_decorator_that_goes_is_on_its_own_line() -> None:
+    """Not on the empty line above it, or on a comment: no test reaches these, and all would seem to pass."""
+    before = ["class A:", "    a = 1", "", "    # -- part --", "", "    @staticmethod", "    def f() -> None: ..."]
+    line, old, new = TOOL._difference(before, [*before[:2], *before[6:]])
+    assert (line, old.split()[-1], new) == (6, "@staticmethod", "")
+    assert TOOL._difference(["a = 1", "b = 2"], ["a = 1", "b = 3"]) == (2, "b = 2", "b = 3")
+
+
 def test_a_mutant_is_judged_by_the_tests_that_reach_it_the_shortest_first() -> None:
     source = TOOL.original("_checks.py").read_text(encoding="utf-8").splitlines()
     inside = next(number for number, line in enumerate(source, start=1) if "if value < 1:" in line)

@@ -189,11 +189,15 @@ def mutant_at(file: str, name: str, occurrence: int) -> Mutant | None:
 
 
 def _difference(before: Sequence[str], after: Sequence[str]) -> tuple[int, str, str]:
-    """The first line that differs, and all that go and come, each as one string."""
+    """The first line that differs, and all that go and come, each as one string.
+
+    With a decorator go the empty lines and comments above it, which no test reaches; the line is the decorator's.
+    """
     blocks = [code for code in difflib.SequenceMatcher(None, before, after).get_opcodes() if code[0] != "equal"]
+    gone = [place for _, a, b, _, _ in blocks for place in range(a, b) if before[place].partition("#")[0].strip()]
     old = " ".join(line.strip() for _, a, b, _, _ in blocks for line in before[a:b])
     new = " ".join(line.strip() for _, _, _, a, b in blocks for line in after[a:b])
-    return blocks[0][1] + 1, old, new
+    return (gone[0] if gone else blocks[0][1]) + 1, old, new
 
 
 def equivalents(path: Path = EQUIVALENT) -> dict[tuple[str, str, str], str]:
