@@ -80,6 +80,12 @@ def test_images_of_several_sizes_are_filled_up() -> None:
     assert [float(image.sum()) for image in images] == [3 * 24, 3 * 15]
 
 
+def test_an_image_alone_is_a_batch() -> None:
+    images, masks = Segmentation(3, LRASPP).collate([(torch.ones(3, 2, 4), torch.ones(2, 4))])
+    assert images.equal(torch.ones(1, 3, 2, 4))
+    assert masks.tolist() == [[[1] * 4] * 2]
+
+
 def test_targets_of_boxes_keep_what_is_no_tensor() -> None:
     """The number of an image is needed where its boxes are measured."""
     task = Detection(3, "ssdlite320_mobilenet_v3_large")

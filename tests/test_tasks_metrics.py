@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -23,14 +24,14 @@ from torch.nn import functional
 from mnv3lib.data.coco import Coco
 from mnv3lib.recipe import Recipe
 from mnv3lib.tasks import Detection
-from mnv3lib.tasks.metrics import Accuracy, AveragePrecision, IntersectionOverUnion
+from mnv3lib.tasks.metrics import Accuracy, AveragePrecision, IntersectionOverUnion, pixel_losses
 from mnv3lib.training.distributed import Processes
 from mnv3lib.training.evaluation import evaluate
 
 
 def test_accuracy_by_hand() -> None:
     metric = Accuracy()
-    logits = torch.zeros(4, 10)
+    logits = torch.full((4, 10), -1.0)
     logits[0, 3] = 1  # right
     logits[1, :6] = torch.arange(6.0)  # class 1 is the fifth of them
     logits[2, :6] = torch.arange(6.0)  # class 0 is the sixth
@@ -91,6 +92,22 @@ def test_a_class_counts_if_it_is_there_or_was_found(
     assert metric.compute()["miou"] == pytest.approx(miou)
 
 
+def test_the_loss_of_segmentation_is_a_mean_over_images() -> None:
+    """Of one with four pixels and one with a single one that is labelled, in two batches."""
+    metric = IntersectionOverUnion(4)
+    even, half = torch.zeros(1, 4, 1, 4), torch.zeros(1, 4, 1, 4)
+    half[:, 0] = math.log(3)  # a share of 3 / (3 + 1 + 1 + 1) for class 0
+    metric.update({"out": even}, torch.tensor([[[0, 1, 2, 3]]]))
+    metric.update({"out": half}, torch.tensor([[[0, 255, 255, 255]]]))
+    assert metric.compute()["loss"] == pytest.approx((math.log(4) + math.log(2)) / 2)
+
+
+def test_no_class_but_255_is_left_out() -> None:
+    """With many classes there are some above it, too."""
+    losses = pixel_losses(torch.zeros(1, 300, 1, 3), torch.tensor([[[299, 255, 0]]]))
+    assert losses.tolist() == pytest.approx([math.log(300)])
+
+
 def test_average_precision_of_the_right_and_the_wrong() -> None:
     def measure(moved: float, label: int) -> dict[str, float]:
         metric = AveragePrecision()
@@ -109,6 +126,15 @@ def test_average_precision_of_the_right_and_the_wrong() -> None:
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     empty.update([{**nothing, "scores": torch.zeros(0)}], [nothing])
     assert empty.compute() == {"ap": 0.0, "ap50": 0.0, "ap75": 0.0}
+
+
+def test_every_image_that_was_looked_at_has_its_boxes() -> None:
+    """Targets beyond the outputs, or outputs beyond the targets, would otherwise be left out in silence."""
+    target = {"boxes": torch.tensor([[1.0, 1.0, 5.0, 5.0]]), "labels": torch.tensor([1])}
+    found = {**target, "scores": torch.tensor([0.5])}
+    for outputs, targets in (([found], [target, target]), ([found, found], [target])):
+        with pytest.raises(ValueError, match="zip"):
+            AveragePrecision().update(outputs, targets)
 
 
 # -- COCO's rules ------------------------------------------------------------------------------------------------------

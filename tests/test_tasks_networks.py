@@ -15,7 +15,7 @@ from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
 from mnv3lib.recipe import Recipe, load, names, overridden
-from mnv3lib.tasks import Detection, Segmentation
+from mnv3lib.tasks import Detection, Metric, Segmentation, Task
 from mnv3lib.tasks.builders import known_options
 from mnv3lib.training.evaluation import make_task
 from mnv3lib.training.loop import Training
@@ -73,6 +73,26 @@ def test_what_is_frozen_is_the_pretrained_network_alone(task: str, name: str, fi
     backbone, head = task_of.backbone(model), task_of.head(model)
     assert parameters(backbone) == parameters(whole.features)
     assert parameters(model) == parameters(backbone) + sum(map(parameters, head)), "neither backbone nor head, or both"
+
+
+@pytest.mark.parametrize(("task", "name"), [BUILDERS[0], BUILDERS[2], ("classification", "mobilenet_v3_small")])
+def test_a_task_is_asked_by_name_and_as_a_class_or_an_object(task: str, name: str) -> None:
+    """``build_model(False)`` would say nothing of what is False; transforms depend on no network."""
+    made = make_task(recipe_of(task, name), 3)
+    with pytest.raises(TypeError, match="positional"):
+        made.build_model(False)  # type: ignore[misc]
+    for method, arguments in {"train_geometry": (32,), "eval_geometry": (32, 40), "to_tensors": ([0.5], [0.5])}.items():
+        of_object, of_class = (getattr(asked, method)(*arguments) for asked in (made, type(made)))
+        assert list(map(repr, of_object)) == list(map(repr, of_class))
+
+
+@pytest.mark.parametrize("kind", [Task, Metric])
+def test_what_a_loop_asks_for_cannot_be_left_out(kind: type[Task] | type[Metric]) -> None:
+    asked = {name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")} - {"move"}
+    assert len(asked) >= 3
+    for missing in asked:
+        with pytest.raises(TypeError, match=rf"abstract method '?{missing}\b"):
+            type("Part", (kind,), dict.fromkeys(asked - {missing}))()
 
 
 @pytest.mark.parametrize(("task", "name"), BUILDERS)
