@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mnv3lib.recipe import (
     overridden,
     replace_at,
 )
+from mnv3lib.recipe._tree import read_yaml
 from mnv3lib.recipe.sections import SECTIONS
 
 PUBLISHED = facts.load()["recipes"]
@@ -171,6 +172,50 @@ def test_numbers_are_kept_as_the_kind_they_are() -> None:
     }  # fmt: skip
 
 
+def test_integers_of_64_bits_are_the_largest() -> None:
+    for bound in (-(2**63), 2**63 - 1):
+        assert Recipe.from_yaml(f"{{name: a, data: {{options: {{x: {bound}}}}}}}").data.options == {"x": bound}
+    for beyond in (-(2**63) - 1, 2**63):
+        with pytest.raises(ValueError, match="the recipe holds an integer of more than 64 bits"):
+            Recipe.from_yaml(f"{{name: a, data: {{options: {{x: {beyond}}}}}}}")
+
+
+def test_a_hundred_thousand_values_are_the_most() -> None:
+    """Eight times the same list, and nine times within it, count each time: 1 + 9 · (1 + 110 · (1 + 100))."""
+    hundred = ", ".join("0" * 100)
+    text = f"&b [&a [{hundred}], {', '.join(['*a'] * 109)}], {', '.join(['*b'] * 8)}"
+    assert len(read_yaml(f"[{text}]", "it")) == 9
+    with pytest.raises(ValueError, match="it holds more than 100,000 values"):
+        read_yaml(f"[{text}, 0]", "it")
+
+
+@pytest.mark.parametrize("text", ["&a {x: *a}", "&a [*a]", "{x: &a {y: [*a]}}"])
+def test_what_refers_to_itself_is_said_to(text: str) -> None:
+    with pytest.raises(ValueError, match="it refers to itself"):
+        read_yaml(text, "it")
+
+
+@pytest.mark.parametrize("kind", [Recipe, *SECTIONS.values()])
+def test_a_part_is_made_by_name_and_never_changed(kind: type) -> None:
+    """A value that was put in later would be in no check."""
+    part = PLAIN if kind is Recipe else kind()
+    field = fields(kind)[0].name
+    with pytest.raises(FrozenInstanceError):
+        setattr(part, field, getattr(part, field))
+    with pytest.raises(TypeError, match="positional"):
+        kind(getattr(part, field))
+
+
+def test_an_optimiser_is_by_default_the_papers() -> None:
+    """But for the learning rate, which was for batches of 4096, and the weight decay of norms, which is ours."""
+    paper, default = load("paper").optimiser, Optimiser()
+    assert default == replace(paper, lr=default.lr, norm_weight_decay=None)
+
+
+def test_a_range_may_be_one_number() -> None:
+    assert Augment(crop_scale=(0.5, 0.5), scale_range=(2, 2)).scale_range == (2, 2)
+
+
 #: An assignment to a field of the plain recipe, and what its error says.
 WRONG = {
     "optimiser.lr=-1": "recipe.optimiser.lr must be a finite number > 0, got -1",
@@ -230,7 +275,7 @@ WRONG = {
     "quantisation.backend=gpu": "recipe.quantisation.backend must be one of .*, got 'gpu'",
     "epochs": "an assignment must be path=value, e.g. optimiser.lr=0.1, got 'epochs'",
     "epochs=[1": r"epochs=[1 is not valid YAML",
-    "epochs={a: 1, a: 2}": "epochs={a: 1, a: 2} is not valid YAML: 'a' is given twice",
+    "epochs={a: 1, a: 2}": "epochs={a: 1, a: 2} is not valid YAML: 'a' is given twice (line 1, column 8)",
     "name=!!python/object/apply:os.system [ls]": "is not valid YAML: could not determine a constructor",
 }
 
