@@ -73,12 +73,21 @@ def test_arguments_and_numpy_s_numbers_may_lie_beside_them(tmp_path: Path) -> No
     {"model": {"state_dict": OrderedDict(TENSORS), "config": {"depth": 3}}},
     {"model": TENSORS, "normalisation": {"mean": torch.zeros(3), "std": torch.ones(3)}},
     {"model": TENSORS, "optimizer": {"exp_avg": TENSORS}},
+    {"model": TENSORS, "val.acc1": torch.tensor(71.0)},
     {name: nn.Parameter(tensor) for name, tensor in TENSORS.items()},
-], ids=["ema.module", "checkpoint.model", "model.state_dict", "normalisation", "optimizer", "parameters"])  # fmt: skip
+], ids=["ema.module", "checkpoint.model", "model.state_dict", "normalisation", "optimizer", "number",
+        "parameters"])  # fmt: skip
 def test_weights_are_found_one_container_deeper(value: Any, tmp_path: Path) -> None:
     found = read(saved(value, tmp_path)).tensors
     assert same(found, TENSORS)
     assert not any(tensor.requires_grad for tensor in found.values())
+
+
+def test_two_containers_deeper_only_who_says_so_finds_them(tmp_path: Path) -> None:
+    path = saved({"run": {"ema": {"module": TENSORS}}}, tmp_path)
+    with pytest.raises(WeightsError, match=r"it holds run \(dict\)$"):
+        read(path)
+    assert same(read(path, entry="run.ema.module").tensors, TENSORS)
 
 
 @pytest.mark.parametrize(("value", "choices"), [
@@ -248,6 +257,9 @@ def test_other_networks_lose_the_usual_holders_only() -> None:
     own = nn.ModuleDict({"module": nn.Linear(4, 3)})
     assert load(own, {f"module.{name}": t for name, t in trained.state_dict().items()}).renamed == {}
     assert_same_state(own["module"], trained)
+    inside = nn.Sequential(nn.DataParallel(nn.Linear(4, 3)))
+    assert load(inside, {f"0.{name}": t for name, t in trained.state_dict().items()}).fits
+    assert_same_state(inside[0].module, trained)
 
 
 # --- the backbone of networks for other tasks -------------------------------------------------------------------------

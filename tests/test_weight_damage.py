@@ -62,6 +62,7 @@ OTHER: dict[str, tuple[bytes, str]] = {
     "gzip": (gzip.compress(POINTER), "a compressed file: unpack it"),
     "tar": (b"w.pth".ljust(257, b"\0") + b"ustar\x0000" + bytes(300), "a tar archive: unpack it"),
     "zip": (zipped("w.pth"), "a zip archive of w.pth"),
+    "zip, a long name": (zipped("n" * 100), r"a zip archive of n{60}(?!n)"),
     "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(50), "an image"),
     "TorchScript": (zipped("n/data.pkl", "n/constants.pkl"), r"a TorchScript program: load it by torch\.jit\.load"),
 }  # fmt: skip
@@ -83,7 +84,7 @@ def test_other_files_are_called_by_what_they_are(kind: str, name: str, tmp_path:
     struct.pack("<Q", 10**7) + b'{"a": 1}', struct.pack("<Q", 2) + b"{}junk", b"\x80\x02K\x03.",
     struct.pack("<Q", 62) + b'{"a":{"dtype":"F77","shape":[1],"data_offsets":[0,4]}}        ' + bytes(4),
     struct.pack("<Q", 62) + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}        ' + bytes(4),
-    b"\0", b"hello", bytes(range(256)),
+    b"\0", b"hello", bytes(range(256)), b"a word in \xff\xfe\xfd\xfc\xfb" * 9,
 ])  # fmt: skip
 def test_a_file_of_nothing_known_is_damaged(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(data)

@@ -207,6 +207,8 @@ def test_bad_arguments() -> None:
             load(ours, {}, **options)
     with pytest.raises(TypeError, match=r"network must be a torch\.nn\.Module, got 3"):
         load(3, {})
+    with pytest.raises(TypeError, match="positional"):
+        load(ours, {}, "features")
     with pytest.raises(TypeError, match="source must be a path, an address, a hub id or a state dict, got None"):
         load(ours, None)
     with torch.device("meta"):

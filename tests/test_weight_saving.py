@@ -16,6 +16,7 @@ from torchvision import models
 import mnv3lib
 from mnv3lib import MobileNetV3, config, mobilenet_v3_small, weights
 from mnv3lib.weights import WeightsError, load, load_network
+from mnv3lib.weights.metadata import class_names
 
 TIMM = tuple(name for name in weights.NAMES if "mobilenetv3" in name)
 SIZES = ((224, 224), (225, 225), (160, 97), (99, 130))
@@ -125,6 +126,11 @@ def test_names_of_classes_come_back(tmp_path: Any) -> None:
     load(fresh, path)
     assert fresh.classes == names
     assert load_network(weights.save(network, tmp_path / "d.safetensors")).classes is None
+
+
+def test_a_thousand_classes_have_names() -> None:
+    names = tuple(map(str, range(1000)))
+    assert class_names(iter(names), 1000) == names
 
 
 def test_names_belong_to_a_last_layer_that_was_copied(tmp_path: Any) -> None:

@@ -18,6 +18,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from mnv3lib import MobileNetV3, config, mobilenet_v3_large, mobilenet_v3_small, weights
 from mnv3lib.weights import WeightsError, config_for, load, network_for, timm_state_dict
+from mnv3lib.weights.names import LAYOUTS, names_in_file
 
 TIMM = tuple(name for name in weights.NAMES if "mobilenetv3" in name)
 SIZES = ((224, 224), (225, 225), (160, 97), (99, 130))
@@ -228,6 +229,22 @@ def test_ssdlite_needs_its_reduced_tail() -> None:
     assert report.misshaped["features.13.block.3.0.weight"] == ((80, 672, 1, 1), (160, 672, 1, 1))
     assert not report.missing
     assert not report.unexpected
+
+
+def test_ssdlite_is_cut_in_the_last_row_with_a_stride() -> None:
+    """After its expansion, so it must have one, and it may be the last row of all."""
+    narrow, wide = (config.InvertedResidualConfig(8, 3, middle, 8, False, "RE", 1) for middle in (8, 16))
+    layout = next(layout for layout in LAYOUTS if layout.name == "ssdlite")
+
+    def names_of(*rows: config.InvertedResidualConfig, ours: tuple[str, ...] = ()) -> list[str]:
+        return list(names_in_file(config.MobileNetV3Config(rows, 8, 8), layout, ours).values())
+
+    ours = ("features.1.block.0.0.w", "features.2.block.0.0.w", "features.2.block.1.0.w", "features.3.0.w")
+    theirs = ["0.1.block.0.0.w", "0.2.0.w", "1.0.1.0.w", "1.1.0.w"]
+    assert names_of(narrow, replace(wide, stride=2), ours=ours) == [f"backbone.features.{name}" for name in theirs]
+    for rows in ((replace(narrow, stride=2), wide), (wide, wide)):
+        with pytest.raises(WeightsError, match="a last stage that opens with a stride of 2 and an expansion"):
+            names_of(*rows)
 
 
 def test_a_classifier_can_be_left_out() -> None:
