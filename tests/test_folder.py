@@ -141,8 +141,9 @@ def test_many_broken_files_are_counted_and_none_left_is_an_error(animals: Path) 
     paths = Folder(animals).paths
     for path in paths[:5]:
         cut(Path(path))
-    with pytest.warns(BrokenFilesWarning, match=rf"broken \(5\), kept 1 .*{paths[2]}: [^;]*; and 2 more$"):
+    with pytest.warns(BrokenFilesWarning, match=rf"broken \(5\), kept 1 .*{paths[2]}: [^;]*; and 2 more$") as told:
         Folder(animals, skip_broken=True)
+    assert told[0].filename == __file__, "the line is the caller's"
     cut(Path(paths[5]))
     with (
         pytest.warns(BrokenFilesWarning, match=r"broken \(6\), kept 0 "),

@@ -50,3 +50,12 @@ def test_records_of_another_question_are_made_anew(tmp_path: Path, monkeypatch: 
     assert made({"a": 1}, 20) == [10, 11, 12]
     with pytest.warns(UserWarning, match="made with other parameters: it is made anew"):
         assert made({"a": 2}, 20) == [20, 21, 22]
+
+
+def test_records_are_in_their_order_over_several_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_CHUNK_BYTES", 3 * 4)
+    kind = np.dtype([("n", "<i4")])
+    records, _ = cache.records(
+        tmp_path, "it", {}, kind, 8, lambda index: np.array((index,), dtype=kind), progress=False
+    )
+    assert records["n"].tolist() == [*range(8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import errno
 import hashlib
 import itertools
@@ -409,6 +410,23 @@ def test_hue_turns_colours() -> None:
     plain = [DigitScenes(size=30, labels="colour", cache=False)[i][1] for i in range(30)]
     shifted = DigitScenes(size=30, labels="colour", cache=False, hue=120)
     assert [shifted[i][1] for i in range(30)] == [(colour + 2) % 6 for colour in plain]
+
+
+def test_inks_are_the_pure_colours() -> None:
+    """Six sixths around the circle of hues, red first."""
+    around = [colorsys.hsv_to_rgb(sixth / 6, 1, 1) for sixth in range(len(COLOURS))]
+    assert [tuple(part / 255 for part in ink) for ink in render._INK] == around
+
+
+def test_black_stays_black_and_white_stays_white() -> None:
+    """Whatever the hue and the saturation; red, green and blue have 29.9, 58.7 and 11.4 % of white's brightness."""
+    ends = np.array([[0, 255]] * 3, dtype=np.int32)[:, None]
+    for hue in (60, 120, 77):
+        assert np.array_equal(render._turn_colours(ends, hue), ends)
+    for saturation in (0.0, 0.5, 1.0):
+        assert np.array_equal(render._faded(ends, saturation), ends)
+    colours = 255 * np.eye(3, dtype=np.int32)[:, None]
+    assert np.abs(render._faded(colours, 0.0) - 255 * np.array([0.299, 0.587, 0.114])).max() < 1
 
 
 def test_saturation_fades_the_photograph_alone() -> None:

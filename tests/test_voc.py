@@ -102,8 +102,9 @@ def test_voc_annotations_that_cannot_be_used_are_named(voc: Path, content: str, 
     path.write_text(content)
     with pytest.raises(BrokenFileError, match=f"VOC 2012 train, detection: {path}: .*({reason})"):
         Voc(voc, "train", "detection")[1]
-    with pytest.warns(BrokenFilesWarning, match=r"left out what is broken \(1\), kept 1 "):
+    with pytest.warns(BrokenFilesWarning, match=r"left out what is broken \(1\), kept 1 ") as told:
         dataset = Voc(voc, "train", "detection", skip_broken=True)
+    assert told[0].filename == __file__, "the line is the caller's"
     assert len(dataset) == 1
     assert dataset[0][1]["image_id"] == 0
 
@@ -189,7 +190,14 @@ def test_boxes_are_clipped_to_the_image(voc: Path) -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "reason"),
-    [("30", "21", "30×21"), ("20", "30", "20×30"), ("31", "20", "31×20"), ("x", "20", "could not convert")],
+    [
+        ("30", "21", "30×21"),
+        ("30", "19", "30×19"),
+        ("31", "20", "31×20"),
+        ("29", "20", "29×20"),
+        ("20", "30", "20×30"),
+        ("x", "20", "could not convert"),
+    ],
 )
 def test_an_annotation_of_another_size_is_refused(voc: Path, width: str, height: str, reason: str) -> None:
     path = annotate(voc, voc_object("cat", 2, 3, 9, 9))
@@ -278,7 +286,7 @@ def test_an_image_that_is_listed_twice_is_taken_once_and_told(voc: Path) -> None
         SkippedFilesWarning, match=rf"left out .* \(1\): {path}: '2007_0{{5}}2' is listed 2 times"
     ) as told:
         dataset = Voc(voc, "train")
-    assert len(told) == 1
+    assert [one.filename for one in told] == [__file__], "the line is the caller's"
     assert dataset.skipped == [(str(path), "'2007_000002' is listed 2 times")]
     assert [int(image.max()) // 30 for image, _ in dataset] == [1, 0], "in the order of the list"
 
