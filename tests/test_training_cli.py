@@ -369,6 +369,15 @@ def test_a_trial_takes_few_images_at_a_time(
     assert said.splitlines()[-1] == "The speed is that of steps of 64 images."
 
 
+def test_a_plan_says_that_its_weights_are_not_there(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ["--recipe", str(recipe), "--dry-run", "--no-trial", "--set"]
+    assert main([*plan, "model.weights=/nowhere/small.pth"]) == 0
+    assert "there is no weight file at /nowhere/small.pth: the run would stop there" in capsys.readouterr().err
+    for there in ("null", "hf-hub:timm/mobilenetv3_small_050.lamb_in1k", "https://example.org/small.pth"):
+        assert main([*plan, f"model.weights={there}"]) == 0
+        assert "weight file" not in capsys.readouterr().err
+
+
 def test_a_plan_without_images_says_why_there_was_no_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = ["--recipe", "paper", "--set", f"data.root={tmp_path}/nowhere", "--device", "cpu"]
     assert main([*missing, "--dry-run"]) == 0

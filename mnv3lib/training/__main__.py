@@ -97,6 +97,20 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs", f"{recipe.name}-{recipe.model.name}" + ("" if width == 1 else f"-{width}"))
 
 
+def absent_weights(recipe: Recipe) -> str | None:
+    """What is wrong with the path of the weights that the recipe starts from; nothing is fetched to find out."""
+    from mnv3lib.weights import fetch, is_remote
+
+    source = recipe.model.weights
+    if source is None or is_remote(source):
+        return None
+    try:
+        fetch(source)
+    except OSError as error:
+        return str(error)
+    return None
+
+
 def dry_run(recipe: Recipe, options: argparse.Namespace) -> None:
     """Print the plan, after a trial of a few steps if the images are at hand."""
     from mnv3lib.training.plan import describe, trial
@@ -184,6 +198,8 @@ def _train(recipe: Recipe, options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     try:
         if options.dry_run:
+            if absent := absent_weights(recipe):
+                _complain(f"{absent}: the run would stop there")
             dry_run(recipe, options)
         else:
             from mnv3lib.training.run import train

@@ -118,10 +118,11 @@ class Training:
             self._settle()
 
     def _settle(self) -> None:
-        """Make the wrapper arrange its buckets, by a backward pass that leaves no trace.
+        """One forward and backward pass on the first batch, undone afterwards.
 
-        After the first pass it arranges them anew, and the last bits of sums over three processes or more depend on
-        where in a bucket a gradient lies: a run that goes on would differ there from one that was never interrupted.
+        ``DistributedDataParallel`` sums gradients bucket by bucket, and after its first backward pass it sorts them into
+        other buckets. With three processes or more the order in a bucket decides the last bits of a sum, so a resumed
+        run would differ there from one that was never interrupted. After this pass both have the final buckets.
         """
         kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         self._training_mode()

@@ -19,7 +19,7 @@ Needs ``pip install 'mnv3lib[weights]'`` for safetensors and the hub.
 """
 
 from mnv3lib.weights.catalogue import NAMES, config_for, network_for
-from mnv3lib.weights.download import fetch, shipped
+from mnv3lib.weights.download import fetch, is_remote, shipped
 from mnv3lib.weights.errors import DownloadError, WeightsError
 from mnv3lib.weights.files import Checkpoint, read
 from mnv3lib.weights.loading import load, load_network, timm_state_dict
@@ -34,6 +34,7 @@ __all__ = [
     "WeightsError",
     "config_for",
     "fetch",
+    "is_remote",
     "load",
     "load_network",
     "network_for",

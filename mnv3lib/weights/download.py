@@ -17,7 +17,7 @@ from mnv3lib._files import VARIABLE, cache_folder, whole_file
 from mnv3lib.weights.errors import DownloadError
 from mnv3lib.weights.storage import check, digest_in_name, digits, sha256_of
 
-__all__ = ["fetch", "shipped"]
+__all__ = ["fetch", "is_remote", "shipped"]
 
 HUB = "hf-hub:"
 #: Before the name of a checkpoint that comes with this library, e.g. ``shipped:digitscenes_small_050``.
@@ -66,6 +66,11 @@ def fetch(source: str | os.PathLike[str], *, sha256: str | None = None) -> Path:
     if expected:
         check(path, expected)
     return path
+
+
+def is_remote(source: str | os.PathLike[str]) -> bool:
+    """Whether :func:`fetch` looks for it elsewhere than in a file of this machine: an address, or a name on the hub."""
+    return isinstance(source, str) and (source.startswith(HUB) or "://" in source)
 
 
 def shipped() -> tuple[str, ...]:
