@@ -120,9 +120,9 @@ class Training:
     def _settle(self) -> None:
         """One forward and backward pass on the first batch, undone afterwards.
 
-        ``DistributedDataParallel`` sums gradients bucket by bucket, and after its first backward pass it sorts them into
-        other buckets. With three processes or more the order in a bucket decides the last bits of a sum, so a resumed
-        run would differ there from one that was never interrupted. After this pass both have the final buckets.
+        ``DistributedDataParallel`` sums gradients bucket by bucket, and after its first backward pass it sorts them
+        into other buckets. With three processes or more the order in a bucket decides the last bits of a sum, so a
+        resumed run would differ there from one that was never interrupted. After this pass both have the final buckets.
         """
         kept = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         self._training_mode()
