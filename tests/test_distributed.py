@@ -310,6 +310,37 @@ def test_devices_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_device("tpu")
 
 
+def test_processes_of_a_machine_share_its_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
+    for rank, name in enumerate(("auto", "cuda", "auto")):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert choose_device(name) == torch.device("cuda", rank % 2) == chosen[-1]
+    assert choose_device("cpu") == torch.device("cpu")
+    assert len(chosen) == 3
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+def test_gpus_talk_by_nccl_and_cpus_by_gloo(monkeypatch: pytest.MonkeyPatch, device: str, backend: str) -> None:
+    asked: list[str] = []
+    there = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in there.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda *_, **__: iter([(None, 1, 2)]))
+    monkeypatch.setattr("mnv3lib.training.distributed._fresh_store", lambda store, *_: store)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda name, **_: asked.append(name))
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: asked.append("ended"))
+    with process_group(torch.device(device)) as processes:
+        assert (processes.rank, processes.world) == (1, 2)
+    assert asked == [backend, "ended"]
+
+
 class Recorded(Processes):
     """Processes whose words are recorded."""
 

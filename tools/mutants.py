@@ -76,7 +76,8 @@ ROOMS = {
     "training": Room(
         ("training/*.py",),
         ("test_reproducible.py", "test_optimisers.py", "test_averaging.py", "test_augment.py", "test_checkpoint.py",
-         "test_loop.py", "test_resume.py", "test_memory.py", "test_plan.py", "test_training_cli.py"),
+         "test_loop.py", "test_resume.py", "test_memory.py", "test_plan.py", "test_distributed.py",
+         "test_training_cli.py"),
     ),
 }  # fmt: skip
 #: What the server loads before it forks; of these nothing imports the library.
