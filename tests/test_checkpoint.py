@@ -226,6 +226,8 @@ def test_differences_name_the_fields() -> None:
         "augment.crop_scale: None there, [0.5, 1.0] here",
     ]
     assert differences({"a": (1, 2)}, {"a": [1, 2], "b": 0}) == ["b: None there, 0 here"]
+    for one, other in (([1, 2], [1, 3]), ([1, 3], [1, 2]), ([1], [1, 2]), ([1, 2], [1])):
+        assert differences({"a": one}, {"a": other}) == [f"a: {one} there, {other} here"]
 
 
 # -- kill -9 -----------------------------------------------------------------------------------------------------------

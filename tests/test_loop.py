@@ -10,6 +10,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -29,6 +30,7 @@ from mnv3lib.recipe import Recipe, load, names, overridden, schedule
 from mnv3lib.training import logs
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import read
+from mnv3lib.training.distributed import Processes
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
 from mnv3lib.training.loop import Training
 from mnv3lib.training.order import Order, Position, Reproducible, derive, reseed, steps_per_epoch
@@ -129,6 +131,15 @@ def test_accumulated_batches_are_one_step() -> None:
     assert steps(one, 4) == pytest.approx(steps(two, 4), rel=1e-6)
     learnt = worst_of(one.model.state_dict(), untrained)
     assert worst_of(two.model.state_dict(), one.model.state_dict()) < 1e-5 * learnt
+
+
+def test_gradients_are_sent_with_the_last_batch_of_a_step_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, done = start(tiny("accumulate=4")), list[str]()
+    loss = training.task.loss
+    monkeypatch.setattr(Processes, "accumulating", lambda *_: done.append("kept") or nullcontext())
+    monkeypatch.setattr(training.task, "loss", lambda *batch: done.append("loss") or loss(*batch))
+    training.advance()
+    assert done == [*["kept", "loss"] * 3, "loss"]
 
 
 def test_the_learning_rate_follows_the_schedule() -> None:
@@ -645,6 +656,31 @@ def test_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("epoch/last_top1")] == pytest.approx(
         [row["last_top1"] for row in result.rows]
     )
+
+
+def test_each_step_is_logged_by_its_number_in_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(logs.Log, "step", lambda _, step, **values: noted.append((step, *sorted(values))))
+    run(tiny("epochs=2", "batch_size=10"), tmp_path)
+    assert noted == [(number, "loss", "lr") for number in range(1, 11)]
+
+
+def test_tensorboard_is_shown_the_last_epoch(tmp_path: Path) -> None:
+    shown: list[tuple[str, float, int]] = []
+
+    class Writer:
+        def add_scalar(self, *value: Any) -> None:
+            shown.append(value)
+
+        def flush(self) -> None:
+            shown.append(("flush", 0, 0))
+
+    log = logs.Log(tmp_path)
+    log.writer = Writer()
+    log.step(3, loss=2.0)
+    log.epoch([{"epoch": 1, "lr": 0.1}, {"epoch": 2, "lr": 0.2}], 10)
+    assert shown == [("step/loss", 2.0, 3), ("epoch/epoch", 2, 10), ("epoch/lr", 0.2, 10), ("flush", 0, 0)]
+    assert [row["epoch"] for row in logs.read_rows(tmp_path / "epochs.csv")] == [1, 2]
 
 
 def test_the_figure_says_what_it_shows(tmp_path: Path) -> None:

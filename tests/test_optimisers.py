@@ -265,11 +265,12 @@ class Kinds(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
         self.classifier[1].weight = self.classifier[0].weight
         self.scale = nn.Parameter(torch.ones(4))
+        self.factor = nn.Parameter(torch.ones(()))
 
 
 WEIGHTS = {"features.0.weight", "classifier.0.weight"}
 SPARED = {"features.1.weight", "features.1.bias", "features.2.weight", "features.2.bias", "classifier.0.bias",
-          "classifier.1.bias", "scale"}  # fmt: skip
+          "classifier.1.bias", "scale", "factor"}  # fmt: skip
 
 
 def in_groups(groups: list[dict[str, Any]], model: nn.Module) -> dict[str, set[str]]:
@@ -321,7 +322,7 @@ def test_learning_rates_by_prefix() -> None:
     model.features[0].requires_grad_(False)
     groups = parameter_groups(Optimiser(lr=0.2, lr_factors={"features": 0.1, "features.2": 10, "scale": 0}), model)
     assert in_groups(groups, model) == {
-        "norm and bias": {"classifier.0.bias", "classifier.1.bias"},
+        "norm and bias": {"classifier.0.bias", "classifier.1.bias", "factor"},
         "weights": {"classifier.0.weight"},
         "features: norm and bias": {"features.1.weight", "features.1.bias"},
         "features.2: norm and bias": {"features.2.weight", "features.2.bias"},
