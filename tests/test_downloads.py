@@ -215,11 +215,14 @@ def test_errors_of_a_server_and_no_server(site: Site, tmp_path: Path) -> None:
 
 
 def test_where_downloads_may_come_from(site: Site) -> None:
-    for address in ("http://example.com/w.pth", "ftp://127.0.0.1/w.pth", "file:///etc/passwd", "http://127.0.0.1.x/w"):
+    for address in ("http://example.com/w.pth", "ftp://127.0.0.1/w.pth", "file:///etc/passwd", "http://127.0.0.1.x/w",
+                    "http://models.org/w.pth", "http://zoo.org/w.pth"):  # fmt: skip
         with pytest.raises(ValueError, match=r"source must be https://…, or http://… on this machine or with all 64"):
             fetch(address)
     with pytest.raises(ValueError, match="source must be https"):
         fetch("http://example.invalid/w.pth", sha256="a" * 63)
+    with pytest.raises(TypeError, match="positional"):
+        fetch("http://example.invalid/w.pth", "a" * 64)  # type: ignore[misc]
     with pytest.raises(DownloadError, match=r"example.invalid/w.pth cannot be reached"):
         fetch("http://example.invalid/w.pth", sha256="a" * 64)
     for address in (site.address, site.address + "/", site.address + "/..", site.address + "/%2E%2E"):

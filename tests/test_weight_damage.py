@@ -60,10 +60,17 @@ OTHER: dict[str, tuple[bytes, str]] = {
     "HDF5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5, as Keras saves it"),
     "Keras": (zipped("metadata.json", "config.json", "model.weights.h5", "x"), "a zip archive of .*h5 and 1 more"),
     "gzip": (gzip.compress(POINTER), "a compressed file: unpack it"),
+    "bzip2": (b"BZh91AY&SY" + bytes(50), "a compressed file: unpack it"),
+    "xz": (b"\xfd7zXZ\0" + bytes(50), "a compressed file: unpack it"),
+    "Zstandard": (b"\x28\xb5\x2f\xfd" + bytes(50), "a compressed file: unpack it"),
+    "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(50), "a compressed file: unpack it"),
+    "GGUF": (b"GGUF\3\0\0\0" + bytes(50), "GGUF, which holds no convolutional networks"),
     "tar": (b"w.pth".ljust(257, b"\0") + b"ustar\x0000" + bytes(300), "a tar archive: unpack it"),
     "zip": (zipped("w.pth"), "a zip archive of w.pth"),
     "zip, a long name": (zipped("n" * 100), r"a zip archive of n{60}(?!n)"),
     "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(50), "an image"),
+    "JPEG": (b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(50), "an image"),
+    "PDF": (b"%PDF-1.7\n" + bytes(50), "a PDF"),
     "TorchScript": (zipped("n/data.pkl", "n/constants.pkl"), r"a TorchScript program: load it by torch\.jit\.load"),
 }  # fmt: skip
 

@@ -196,6 +196,13 @@ def test_nothing_is_guessed_of_a_network_that_nobody_knows() -> None:
     )
 
 
+def test_a_convolution_of_others_stays_one() -> None:
+    """Only timm keeps the hidden layer, which is linear here, as a convolution of one pixel."""
+    ours, theirs = (nn.ModuleDict({"classifier": nn.Sequential(nn.Conv2d(4, 3, 1))}) for _ in range(2))
+    assert load(ours, theirs.state_dict()).fits
+    assert_same_state(ours, theirs)
+
+
 def test_bad_arguments() -> None:
     ours = mobilenet_v3_small(num_classes=2, width_mult=0.25)
     for options, error, words in (
