@@ -7,6 +7,8 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,14 @@ from torch import nn
 from mnv3lib.network import MobileNetV3
 from mnv3lib.recipe import load
 from mnv3lib.training.checkpoint import read
-from mnv3lib.training.distributed import Processes, choose_device, process_group, synchronise_batch_norm
+from mnv3lib.training.distributed import (
+    Processes,
+    _fresh_store,
+    choose_device,
+    process_group,
+    synchronise_batch_norm,
+)
+from mnv3lib.training.errors import TrainingError
 from mnv3lib.training.evaluation import make_task, measure
 from mnv3lib.training.logs import read_rows
 from mnv3lib.training.order import reseed
@@ -339,6 +348,27 @@ def test_gpus_talk_by_nccl_and_cpus_by_gloo(monkeypatch: pytest.MonkeyPatch, dev
     with process_group(torch.device(device)) as processes:
         assert (processes.rank, processes.world) == (1, 2)
     assert asked == [backend, "ended"]
+
+
+def test_what_is_taken_over_is_the_first_processs(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda value, src: sent.append((value.shape, src)))
+    Processes(1, 2).copy_first(nn.Linear(3, 2))
+    assert sent == [((2, 3), 0), ((2,), 0)]
+
+
+def test_processes_that_start_again_agree_on_a_store_of_their_own() -> None:
+    """Although what earlier ones left is still there."""
+    store, limit = torch.distributed.HashStore(), timedelta(seconds=10)
+    store.set("number/1", "of a process that died")
+    store.set("number/2", "of another")
+    with ThreadPoolExecutor(3) as pool:
+        stores = list(pool.map(lambda rank: _fresh_store(store, rank, 3, limit), (0, 1, 2)))
+    stores[0].set("address", "here")
+    assert [one.get("address") for one in stores] == [b"here"] * 3
+    assert not store.check(["address"])
+    with pytest.raises(TrainingError, match=r"processes \[1\] did not start within 0:00:00"):
+        _fresh_store(torch.distributed.HashStore(), 0, 2, timedelta(milliseconds=30))
 
 
 class Recorded(Processes):

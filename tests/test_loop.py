@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,11 +29,12 @@ from torchvision import tv_tensors
 from torchvision.models import mobilenet_v3_large, mobilenet_v3_small
 
 from mnv3lib.recipe import Recipe, load, names, overridden, schedule
-from mnv3lib.training import logs
+from mnv3lib.training import logs, loop
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.distributed import Processes
 from mnv3lib.training.errors import CheckpointError, Interrupted, NotFinite, OtherRecipe, TrainingError
+from mnv3lib.training.evaluation import evaluate
 from mnv3lib.training.loop import Training
 from mnv3lib.training.order import Order, Position, Reproducible, derive, reseed, steps_per_epoch
 from mnv3lib.training.run import Result, train
@@ -140,6 +143,34 @@ def test_gradients_are_sent_with_the_last_batch_of_a_step_alone(monkeypatch: pyt
     monkeypatch.setattr(training.task, "loss", lambda *batch: done.append("loss") or loss(*batch))
     training.advance()
     assert done == [*["kept", "loss"] * 3, "loss"]
+
+
+def test_the_speed_is_that_of_the_steps_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by a second whenever it is read: one for each step, and one for asking how they went."""
+    clock = itertools.count()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    training = start(tiny("epochs=3"))
+    assert [training.order.size(step) for step in range(2)] == [25, 25]
+    assert training.images_per_second(steps=3, warm_up=1) == 3 * 25 / 4
+    assert training.position == Position(1, 2), "four steps were taken"
+
+
+def test_a_row_is_of_the_epoch_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = start(tiny())
+    training.running[:] = torch.tensor([6.0, 4.0, 0.5])
+    training.position = Position(2, 2)
+    monkeypatch.setattr(training, "evaluate", lambda _: {"top1": 0.25})
+    assert training.measures() == {
+        "epoch": 3, "lr": 0.05, "seconds": 0.5, "images_per_second": 8, "train_loss": 1.5, "last_top1": 0.25
+    }  # fmt: skip
+    training.running.zero_()
+    assert math.isnan(training.measures()["train_loss"])
+
+
+def test_a_network_is_measured_alone_as_in_the_loop() -> None:
+    training = start(tiny())
+    found = evaluate(training.recipe, training.model, training.eval_set, task=training.task)
+    assert found == training.evaluate(training.model)
 
 
 def test_the_learning_rate_follows_the_schedule() -> None:

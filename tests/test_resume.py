@@ -253,10 +253,13 @@ def test_unnamed_classes_are_counted() -> None:
 
 
 def test_an_old_checkpoint_that_says_nothing_of_its_images_goes_on(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, measured: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And not of the epochs since which the best count: all do."""
     change(folder, data=..., since=..., changes=...)
-    assert len(run(tiny("epochs=2"), folder, named(), progress=True).rows) == 2
+    measured(0.1)
+    result = run(tiny("epochs=2"), folder, named(), progress=True)
+    assert (len(result.rows), result.best, result.epoch) == (2, 0.5, 1)
     assert "does not say what the images were, so they were not compared\n" in capsys.readouterr().out
     run(tiny("epochs=2"), folder, named(), progress=True)
     assert "not compared" not in capsys.readouterr().out

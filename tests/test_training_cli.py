@@ -27,7 +27,7 @@ from mnv3lib.training.__main__ import chosen_recipe, default_folder, main, parse
 from mnv3lib.training.checkpoint import read
 from mnv3lib.training.errors import Interrupted
 from mnv3lib.training.evaluation import measure
-from mnv3lib.training.launch import launched
+from mnv3lib.training.launch import Launch, launched
 from mnv3lib.training.logs import read_rows
 
 #: Threads and workers that a process may have on this machine.
@@ -205,7 +205,7 @@ def set_only(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
 
 def test_variables_of_torchrun_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     set_only(monkeypatch)
-    assert launched() == (0, 1, 0, 0)
+    assert launched() == Launch() == (0, 1, 0, 0)
     there = {"MASTER_ADDR": "a", "MASTER_PORT": "65535"}
     set_only(monkeypatch, RANK="5", WORLD_SIZE="6", LOCAL_RANK="1", TORCHELASTIC_RESTART_COUNT="3", **there)
     assert launched() == (5, 6, 1, 3)
