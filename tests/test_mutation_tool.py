@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,19 @@ def test_tests_that_did_not_run_kill_nothing() -> None:
     assert TOOL.Outcome(0, [], [], [], "").killed_by is None
     assert TOOL.Outcome(1, ["a::b"], [], [], "").killed_by == "a::b"
     assert TOOL.Outcome(-1, [], [], [], "", hung=True).killed_by
+
+
+def test_an_import_that_ends_python_is_noticed(tmp_path: Path) -> None:
+    """Pytest takes it for a fault of its own; other faults of pytest's kill nothing."""
+    witness = TOOL.Witness(tmp_path, [], [])
+    with pytest.raises(RuntimeError) as fault:
+        raise RuntimeError
+    witness.pytest_internalerror(fault)
+    assert witness.errors == []
+    with pytest.raises(SystemExit) as end:
+        sys.exit(2)
+    witness.pytest_internalerror(end)
+    assert TOOL.Outcome(3, [], witness.errors, [], "").killed_by == "an import that ends Python"
 
 
 def test_the_listed_equivalents_are_of_lines_that_are_there() -> None:

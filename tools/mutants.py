@@ -267,6 +267,10 @@ class Witness:
         if report.failed:
             self.errors.append(report.nodeid)
 
+    def pytest_internalerror(self, excinfo: Any) -> None:
+        if excinfo.errisinstance(SystemExit):  # which pytest takes for a fault of its own while it collects
+            self.errors.append("an import that ends Python")
+
 
 def _run_tests(copy: Path, tests: Sequence[str], watched: Sequence[str], chosen: Sequence[str]) -> None:
     """Run tests against the library in ``copy``, and leave ``outcome.json`` and ``log.txt`` beside it."""
