@@ -1,0 +1,103 @@
+// The network as the engine keeps it: layers with their batch norm folded in and their weights packed.
+#pragma once
+
+#include <optional>
+
+#include "depthwise.h"
+#include "matmul.h"
+#include "stem.h"
+
+namespace mnv3 {
+
+// Reads arrays one after another and knows where they end.
+template <class T>
+class Reader {
+  public:
+    Reader(const T* data, size_t count, const char* what) : next_(data), left_(count), what_(what) {}
+    const T* take(size_t count) {
+        if (count > left_) throw std::invalid_argument(std::string("too few ") + what_);
+        left_ -= count;
+        return std::exchange(next_, next_ + count);
+    }
+    T one() { return *take(1); }
+    void end() const {
+        if (left_) throw std::invalid_argument(std::to_string(left_) + " " + what_ + " too many");
+    }
+
+  private:
+    const T* next_;
+    size_t left_;
+    const char* what_;
+};
+
+using Floats = Reader<float>;
+using Integers = Reader<int32_t>;
+
+inline Pointwise pointwise(Floats& from, int out, int in) {
+    const float* weight = from.take(size_t(out) * in);
+    return Pointwise(weight, from.take(out), out, in);
+}
+
+struct SqueezeExcitation {
+    Pointwise squeeze, excite;
+};
+
+// expansion 1×1 → depthwise → squeeze-and-excitation → projection 1×1, and the shortcut; what a row lacks is empty.
+struct Block {
+    Activation activation;
+    bool shortcut;
+    std::optional<Pointwise> expansion;
+    Depthwise depthwise;
+    std::optional<SqueezeExcitation> gate;
+    Pointwise projection;
+
+    static Block read(Integers& row, Floats& from) {
+        const int in = row.one(), expanded = row.one(), out = row.one(), kernel = row.one(), stride = row.one(), dilation = row.one();
+        const int squeeze = row.one();
+        const auto activation = Activation(row.one());
+        const bool expands = row.one(), shortcut = row.one();
+        std::optional<Pointwise> expansion;
+        if (expands) expansion.emplace(pointwise(from, expanded, in));
+        const float* weight = from.take(size_t(expanded) * kernel * kernel);
+        Depthwise depthwise(weight, from.take(expanded), expanded, kernel, stride, dilation);
+        std::optional<SqueezeExcitation> gate;
+        if (squeeze) {
+            Pointwise first = pointwise(from, squeeze, expanded);
+            gate.emplace(SqueezeExcitation{std::move(first), pointwise(from, expanded, squeeze)});
+        }
+        return Block{activation, shortcut, std::move(expansion), std::move(depthwise), std::move(gate), pointwise(from, out, expanded)};
+    }
+};
+
+// Before a convolution of a line of n pixels, so many zeros; TensorFlow's SAME puts the odd one behind.
+inline int zeros_before(bool same, int n, int kernel, int stride, int dilation) {
+    const int most = (kernel - 1) * dilation;
+    return same ? std::max(0, most - (n - 1) % stride) / 2 : most / 2;
+}
+
+struct Network {
+    bool same;  // TensorFlow's padding
+    Activation activation;
+    Stem stem;
+    std::vector<Block> blocks;
+    Pointwise last, hidden, logits;
+
+    // The numbers are those of `engine.py`, in its order.
+    static Network read(Integers numbers, Floats weights) {
+        const int channels = numbers.one(), stem_channels = numbers.one();
+        const bool same = numbers.one();
+        const auto activation = Activation(numbers.one());
+        const float* stem_weights = weights.take(size_t(stem_channels) * channels * 9);
+        Stem stem(stem_weights, weights.take(stem_channels), stem_channels, channels, activation);
+        std::vector<Block> blocks;
+        for (int left = numbers.one(); left > 0; left--) blocks.push_back(Block::read(numbers, weights));
+        Pointwise last = pointwise(weights, numbers.one(), blocks.back().projection.out);
+        Pointwise hidden = pointwise(weights, numbers.one(), last.out);
+        Pointwise logits = pointwise(weights, numbers.one(), hidden.out);
+        numbers.end();
+        weights.end();
+        return Network{same, activation, std::move(stem), std::move(blocks), std::move(last), std::move(hidden), std::move(logits)};
+    }
+};
+
+}  // namespace mnv3
