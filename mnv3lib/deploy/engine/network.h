@@ -45,14 +45,15 @@ struct SqueezeExcitation {
 // expansion 1×1 → depthwise → squeeze-and-excitation → projection 1×1, and the shortcut; what a row lacks is empty.
 struct Block {
     Activation activation;
-    bool shortcut;
+    bool same, shortcut;  // TensorFlow's padding; input and output added
     std::optional<Pointwise> expansion;
     Depthwise depthwise;
     std::optional<SqueezeExcitation> gate;
     Pointwise projection;
 
-    static Block read(Integers& row, Floats& from) {
-        const int in = row.one(), expanded = row.one(), out = row.one(), kernel = row.one(), stride = row.one(), dilation = row.one();
+    static Block read(Integers& row, Floats& from, int in) {
+        const int expanded = row.one(), out = row.one(), kernel = row.one(), stride = row.one(), dilation = row.one();
+        const bool same = row.one();
         const int squeeze = row.one();
         const auto activation = Activation(row.one());
         const bool expands = row.one(), shortcut = row.one();
@@ -65,7 +66,7 @@ struct Block {
             Pointwise first = pointwise(from, squeeze, expanded);
             gate.emplace(SqueezeExcitation{std::move(first), pointwise(from, expanded, squeeze)});
         }
-        return Block{activation, shortcut, std::move(expansion), std::move(depthwise), std::move(gate), pointwise(from, out, expanded)};
+        return {activation, same, shortcut, std::move(expansion), std::move(depthwise), std::move(gate), pointwise(from, out, expanded)};
     }
 };
 
@@ -76,27 +77,29 @@ inline int zeros_before(bool same, int n, int kernel, int stride, int dilation) 
 }
 
 struct Network {
-    bool same;  // TensorFlow's padding
-    Activation activation;
     Stem stem;
     std::vector<Block> blocks;
+    Activation last_activation, hidden_activation;
     Pointwise last, hidden, logits;
 
-    // The numbers are those of `engine.py`, in its order.
+    // The numbers are those of `reading.py`, in its order.
     static Network read(Integers numbers, Floats weights) {
         const int channels = numbers.one(), stem_channels = numbers.one();
         const bool same = numbers.one();
         const auto activation = Activation(numbers.one());
         const float* stem_weights = weights.take(size_t(stem_channels) * channels * 9);
-        Stem stem(stem_weights, weights.take(stem_channels), stem_channels, channels, activation);
+        Stem stem(stem_weights, weights.take(stem_channels), stem_channels, channels, same, activation);
         std::vector<Block> blocks;
-        for (int left = numbers.one(); left > 0; left--) blocks.push_back(Block::read(numbers, weights));
+        for (int left = numbers.one(), in = stem_channels; left > 0; left--, in = blocks.back().projection.out)
+            blocks.push_back(Block::read(numbers, weights, in));
         Pointwise last = pointwise(weights, numbers.one(), blocks.back().projection.out);
+        const auto last_activation = Activation(numbers.one());
         Pointwise hidden = pointwise(weights, numbers.one(), last.out);
+        const auto hidden_activation = Activation(numbers.one());
         Pointwise logits = pointwise(weights, numbers.one(), hidden.out);
         numbers.end();
         weights.end();
-        return Network{same, activation, std::move(stem), std::move(blocks), std::move(last), std::move(hidden), std::move(logits)};
+        return {std::move(stem), std::move(blocks), last_activation, hidden_activation, std::move(last), std::move(hidden), std::move(logits)};
     }
 };
 

@@ -32,11 +32,11 @@ struct Lines {
     int at_once;       // lines made together
     std::vector<int> where;
 
-    Lines(const Block& b, bool same, Size in, Size out) {
+    Lines(const Block& b, Size in, Size out) {
         const Depthwise& d = b.depthwise;
         const int reach = (d.kernel - 1) * d.dilation;
-        top = zeros_before(same, in.height, d.kernel, d.stride, d.dilation);
-        left = zeros_before(same, in.width, d.kernel, d.stride, d.dilation);
+        top = zeros_before(b.same, in.height, d.kernel, d.stride, d.dilation);
+        left = zeros_before(b.same, in.width, d.kernel, d.stride, d.dilation);
         pitch = std::max(left + in.width, (out.width - 1) * d.stride + reach + 1);
         const int widest = b.expansion ? *std::max_element(b.expansion->groups.begin(), b.expansion->groups.end()) : 1;
         const bool whole = reach + 1 >= in.height || size_t(in.height) * pitch * widest * L * sizeof(float) <= FIRST_CACHE;
@@ -86,14 +86,14 @@ class Plan {
     std::vector<Scratch> scratch_;
 };
 
-Size halved(Size size) { return {(size.height + 1) / 2, (size.width + 1) / 2}; }
+Size strided(Size size, int stride) { return {(size.height + stride - 1) / stride, (size.width + stride - 1) / stride}; }
 
-Plan::Plan(const Network& network, int images, Size image) : network_(network), images_(images), sizes_{image, halved(image)} {
+Plan::Plan(const Network& network, int images, Size image) : network_(network), images_(images), sizes_{image, strided(image, 2)} {
     map_ = floats(network.stem.out, sizes_[1]);
     int widest = std::max({network.last.out, network.hidden.out, network.logits.out});
     for (const Block& b : network.blocks) {
-        const Size in = sizes_.back(), out = b.depthwise.stride == 2 ? halved(in) : in;
-        const Lines& lines = lines_.emplace_back(b, network.same, in, out);
+        const Size in = sizes_.back(), out = strided(in, b.depthwise.stride);
+        const Lines& lines = lines_.emplace_back(b, in, out);
         lines_size_ = std::max(lines_size_, size_t(lines.panel()) * WIDEST);
         map_ = std::max(map_, floats(b.projection.out, out));
         wide_ = std::max(wide_, floats(b.depthwise.channels, out));
@@ -114,7 +114,7 @@ void Plan::run(const float* images, float* logits) {
     stem(images, in);
     for (size_t number = 0; number < network_.blocks.size(); number++, std::swap(in, out)) block(number, in, out);
     pool(in);
-    multiply_all(network_.hidden, images_, means_->data(), squeezed_->data(), network_.activation);
+    multiply_all(network_.hidden, images_, means_->data(), squeezed_->data(), network_.hidden_activation);
     multiply_all(network_.logits, images_, squeezed_->data(), gates_->data(), NONE);
     for (int i = 0; i < images_; i++)
         for (int c = 0; c < network_.logits.out; c++)
@@ -124,7 +124,7 @@ void Plan::run(const float* images, float* logits) {
 void Plan::stem(const float* image, float* out) {
     const Stem& s = network_.stem;
     const Size in = sizes_[0], to = sizes_[1];
-    const int top = zeros_before(network_.same, in.height, 3, 2, 1), left = zeros_before(network_.same, in.width, 3, 2, 1);
+    const int top = zeros_before(s.same, in.height, 3, 2, 1), left = zeros_before(s.same, in.width, 3, 2, 1);
     parallel(images_ * to.height, [&](int task, int thread) {
         const int i = task / to.height, y = task % to.height;
         stem_row(s, image + ptrdiff_t(i) * s.in * in.pixels(), in.height, in.width, 2 * y - top, -left,
@@ -225,7 +225,7 @@ void Plan::pool(const float* in) {
         const int group = task / images_, image = task % images_, first = p.first(group);
         float* map = scratch_[thread].lines.data();
         multiply({in + ptrdiff_t(image) * pixels * L, panel, p.weight.data() + ptrdiff_t(first) * p.in * L, p.bias.data() + first * L,
-                  p.in, map, ptrdiff_t(pixels) * L, in_order_.data(), nullptr, network_.activation},
+                  p.in, map, ptrdiff_t(pixels) * L, in_order_.data(), nullptr, network_.last_activation},
                  pixels, p.groups[group]);
         for (int n = 0; n < p.groups[group]; n++) {
             Vector sum[4] = {};

@@ -7,11 +7,12 @@ namespace mnv3 {
 
 struct Stem {
     int in, out;
+    bool same;  // TensorFlow's padding
     Activation activation;
     Buffer weight, bias;  // [panel][plane][line][column][lane]
 
-    Stem(const float* w, const float* b, int out_, int in_, Activation activation_)
-        : in(in_), out(out_), activation(activation_), weight(size_t(panels(out_)) * L * in_ * 9), bias(size_t(panels(out_)) * L) {
+    Stem(const float* w, const float* b, int out_, int in_, bool same_, Activation activation_)
+        : in(in_), out(out_), same(same_), activation(activation_), weight(size_t(panels(out_)) * L * in_ * 9), bias(size_t(panels(out_)) * L) {
         std::copy(b, b + out, bias.data());
         const int taps = in * 9;
         for (int c = 0; c < out; c++)
