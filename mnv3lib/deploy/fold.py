@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -16,8 +17,8 @@ M = TypeVar("M", bound=nn.Module)
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution that does what ``norm(conv(x))`` does in evaluation.
 
-    With the statistics μ and σ² of a channel, γ · (w∗x + b − μ) / √(σ² + ε) + β is a convolution with the weight γ/√(σ² + ε) · w
-    and the bias γ/√(σ² + ε) · (b − μ) + β. Computed in float64, given in the precision of ``conv``.
+    With the statistics μ and σ² of a channel, γ · (w∗x + b − μ) / √(σ² + ε) + β is a convolution of the weight
+    γ / √(σ² + ε) · w and the bias γ / √(σ² + ε) · (b − μ) + β. Computed in float64, given in the precision of ``conv``.
 
     Raises:
         ValueError: if ``norm`` keeps no running statistics, or is of another width.
@@ -41,8 +42,8 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 def fold_batch_norm(model: M) -> M:
     """A copy of ``model`` whose convolutions have taken in the batch norm that follows them.
 
-    The batch norms are :class:`torch.nn.Identity` then, so names and positions stay. Only a convolution and a batch norm
-    that follow each other in a :class:`torch.nn.Sequential` are folded.
+    The batch norms are :class:`torch.nn.Identity` then, so names and positions stay. Only a convolution and a batch
+    norm that follow each other in a :class:`torch.nn.Sequential` are folded.
 
     Raises:
         ValueError: if ``model`` is in training mode, where batch norm uses the statistics of the batch.
@@ -52,7 +53,7 @@ def fold_batch_norm(model: M) -> M:
     model = copy.deepcopy(model)
     for parent in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
         names = list(parent._modules)
-        for name, following in zip(names, names[1:], strict=False):
+        for name, following in pairwise(names):
             conv, norm = parent._modules[name], parent._modules[following]
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
                 weight, bias = folded(conv, norm)

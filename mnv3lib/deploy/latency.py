@@ -1,8 +1,9 @@
 """Which of these is faster, and by how much: candidates take turns, and what counts are ratios within a round.
 
-A time alone says little: processors change their clock, other programs come and go, the first calls find cold caches. All
-that concerns neighbours in time alike, so in every round each candidate runs once, in an order drawn anew, and is compared
-with the baseline of the same round. The baseline runs twice in a round: how far its own ratio strays from 1 is the noise.
+A time alone says little: processors change their clock, other programs come and go, the first calls find cold caches.
+All that concerns neighbours in time alike, so in every round each candidate runs once, in an order drawn anew, and is
+compared with the baseline of the same round. The baseline runs twice in a round: how far its own ratio strays from 1 is
+the noise.
 
 ``torch.utils.benchmark`` times one statement after another, without turns, so it is not used here.
 """

@@ -27,8 +27,8 @@ _MESSAGE = 1_000
 class Engine:
     """A network for classification, ready to run on this processor.
 
-    The weights are copied, folded and packed once. An input of a new size takes buffers of its own, and those of the last
-    four sizes are kept. Several threads may call one engine at a time; each pass computes with the threads that
+    The weights are copied, folded and packed once. An input of a new size takes buffers of its own, and those of the
+    last four sizes are kept. Several threads may call one engine at a time; each pass computes with as many threads as
     :func:`torch.set_num_threads` says.
 
     Args:
@@ -36,7 +36,8 @@ class Engine:
         instructions: what of the processor may be used, one of :data:`INSTRUCTIONS`.
 
     Raises:
-        TypeError, ValueError: for a model that is none, is in training mode, or has a module that the engine does not know.
+        TypeError, ValueError: for a model that is none, is in training mode, or has a module that the engine does not
+            know.
         Unavailable: without a compiler, or a folder to keep what it makes.
 
     Shape:
@@ -66,11 +67,13 @@ class Engine:
             raise TypeError(f"images must be a float32 tensor on the CPU, got {got}")
         if images.ndim != 4 or images.shape[1] != self.channels or 0 in images.shape[2:]:
             raise ValueError(f"images must have the shape (N, {self.channels}, H, W), got {tuple(images.shape)}")
+        if images.requires_grad and torch.is_grad_enabled():
+            raise ValueError("images must not require gradients: the engine computes none")
         logits = torch.empty(len(images), self.classes)
         if len(images):
-            shape, images = tuple(images.shape), images.contiguous()
+            shape = tuple(images.shape)
             plan = self._plan(shape)
-            self._run(plan, images, logits)
+            self._run(plan, images.contiguous(), logits)
             self._keep(shape, plan)
         return logits
 

@@ -1,8 +1,8 @@
 """The engine's library: compiled by PyTorch's extension builder when it is first used, then kept.
 
-What is kept is named after everything that it depends on: the sources, the options, the compiler and what it knows about
-the processor, PyTorch. So it is found again in an instant, another processor or compiler makes another one, and of two
-processes that compile at once the later one replaces a file by its equal.
+What is kept is named after everything that it depends on: the sources, the options, the compiler and what it knows
+about the processor, PyTorch. So it is found again in an instant, and another processor or compiler makes another one.
+Processes wait for the one that compiles; a file appears when it is whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from mnv3lib._checks import one_of
 from mnv3lib._files import VARIABLE, cache_folder
@@ -37,9 +37,8 @@ INSTRUCTIONS = {
     "sse2": ("-march=x86-64",),
 }
 # -fno-math-errno and the rest change no result; they let compilers leave out what nobody asks for.
-_OPTIONS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi")
-#: Defined by compilers for instruction sets that the sources ask about.
-_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+_OPTIONS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi")
+_SUFFIX = ".so"
 
 
 @lru_cache
@@ -55,13 +54,25 @@ def library(instructions: str = "native", *options: str) -> ctypes.CDLL:
         Unavailable: without a compiler or ninja, if the compiler fails, and if the cache cannot be written.
     """
     chosen = (*_OPTIONS, *INSTRUCTIONS[one_of("instructions", instructions, tuple(INSTRUCTIONS))], *options)
-    kept = cache_folder() / "engine" / f"{_key(chosen)}{_SUFFIX}"
-    if not kept.exists():
-        _compile(chosen, kept)
+    folder, key = cache_folder() / "engine", _key(chosen)
+    kept = _kept(folder, key) or _compile(chosen, folder, key)
     try:
         return ctypes.CDLL(str(kept))
     except OSError as error:
-        raise Unavailable(f"the compiled engine {str(kept)!r} cannot be loaded ({error}); delete it to compile it anew") from error
+        raise Unavailable(f"the compiled engine {str(kept)!r} cannot be loaded: {error}") from error
+
+
+def _kept(folder: Path, key: str) -> Path | None:
+    """The library of this key if it is there and whole; the end of its name is the beginning of its SHA-256."""
+    for path in folder.glob(f"{key}-*{_SUFFIX}"):
+        if path.stem == f"{key}-{_digest(path.read_bytes())}":
+            return path
+        path.unlink()  # loading a damaged library can kill the process
+    return None
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def sources() -> list[Path]:
@@ -73,8 +84,8 @@ def _compiler() -> str:
     name = os.environ.get("CXX", "c++")
     if shutil.which(name) is None:
         raise Unavailable(
-            f"the engine needs a C++17 compiler, and {name!r} is not here: install one (on Debian: apt-get install g++), or "
-            "name yours in the environment variable CXX"
+            f"the engine needs a C++17 compiler, and {name!r} is not here: install one (on Debian: apt-get install "
+            "g++), or name yours in the environment variable CXX"
         )
     return name
 
@@ -85,7 +96,7 @@ def _key(options: tuple[str, ...]) -> str:
     if known.returncode != 0:
         raise Unavailable(f"the compiler refused its options ({' '.join(command)}):\n{known.stderr.strip()}")
     parts = [known.stdout, *options, torch.__version__, *(path.read_text(encoding="utf-8") for path in sources())]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    return _digest("\0".join(parts).encode())
 
 
 @contextmanager
@@ -99,21 +110,24 @@ def _silent() -> Iterator[None]:
         logger.disabled = before
 
 
-def _compile(options: tuple[str, ...], kept: Path) -> None:
+def _compile(options: tuple[str, ...], folder: Path, key: str) -> Path:
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=kept.parent, prefix=".building-", ignore_cleanup_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        building = tempfile.TemporaryDirectory(dir=folder, prefix=".building-", ignore_cleanup_errors=True)
     except OSError as error:
         raise Unavailable(
-            f"the compiled engine cannot be kept in {str(kept.parent)!r} ({error.strerror}); name a folder that can be written "
-            f"in the environment variable {VARIABLE}"
+            f"the compiled engine cannot be kept in {str(folder)!r} ({error.strerror}); name a folder that can be "
+            f"written in the environment variable {VARIABLE}"
         ) from error
-    with folder as place, _silent():
+    # Two processes that compile at once make the same; the lock, which ends with its process, only saves the work.
+    with building as place, FileLock(folder / f"{key}.lock"), _silent():
+        if (made := _kept(folder, key)) is not None:
+            return made
         try:
             from torch.utils import cpp_extension
 
             cpp_extension.load(
-                "mnv3_engine",
+                f"mnv3_{key}",
                 [str(path) for path in sources() if path.suffix == ".cpp"],
                 extra_cflags=list(options),
                 extra_ldflags=[option for option in options if option.startswith("-fsanitize")],
@@ -123,4 +137,5 @@ def _compile(options: tuple[str, ...], kept: Path) -> None:
             )
         except (RuntimeError, OSError, ImportError) as error:
             raise Unavailable(f"the engine could not be compiled: {error}") from error
-        os.replace(Path(place) / f"mnv3_engine{_SUFFIX if _SUFFIX != '.dylib' else '.so'}", kept)
+        made = Path(place) / f"mnv3_{key}{cpp_extension.LIB_EXT}"
+        return made.replace(folder / f"{key}-{_digest(made.read_bytes())}{_SUFFIX}")

@@ -18,8 +18,6 @@
 #include <vector>
 #if defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
 #endif
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -46,29 +44,28 @@ INLINE Vector load(const float* from) { return *reinterpret_cast<const Vector*>(
 INLINE void store(float* to, Vector v) { *reinterpret_cast<Vector*>(to) = v; }
 INLINE Vector all(float value) { return value - Vector{}; }
 
-// One instruction each; from `a > b ? a : b` a compiler makes two or three.
-INLINE Vector larger(Vector a, Vector b) {
+// The larger and the smaller of a limit and x, one instruction each. Where x is not a number both give x, so that nothing
+// hides it; the processors of Intel and AMD give the second operand then.
 #if defined(__AVX512F__)
-    return (Vector)_mm512_max_ps((__m512)a, (__m512)b);
+INLINE Vector at_least(float limit, Vector x) { return (Vector)_mm512_max_ps((__m512)all(limit), (__m512)x); }
+INLINE Vector at_most(float limit, Vector x) { return (Vector)_mm512_min_ps((__m512)all(limit), (__m512)x); }
 #elif defined(__AVX2__)
-    return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
-#elif defined(__aarch64__)
-    return (Vector)vmaxq_f32((float32x4_t)a, (float32x4_t)b);
+INLINE Vector at_least(float limit, Vector x) { return (Vector)_mm256_max_ps((__m256)all(limit), (__m256)x); }
+INLINE Vector at_most(float limit, Vector x) { return (Vector)_mm256_min_ps((__m256)all(limit), (__m256)x); }
 #elif defined(__SSE2__)
-    return (Vector)_mm_max_ps((__m128)a, (__m128)b);
+INLINE Vector at_least(float limit, Vector x) { return (Vector)_mm_max_ps((__m128)all(limit), (__m128)x); }
+INLINE Vector at_most(float limit, Vector x) { return (Vector)_mm_min_ps((__m128)all(limit), (__m128)x); }
 #else
-    return a > b ? a : b;
+INLINE Vector at_least(float limit, Vector x) { return all(limit) > x ? all(limit) : x; }
+INLINE Vector at_most(float limit, Vector x) { return all(limit) < x ? all(limit) : x; }
 #endif
-}
-
-INLINE Vector smaller(Vector a, Vector b) { return -larger(-a, -b); }
 
 enum Activation { NONE, RELU, HARD_SWISH, HARD_SIGMOID };
 
 template <Activation A>
 INLINE Vector activate(Vector x) {
-    if constexpr (A == RELU) return larger(x, Vector{});
-    if constexpr (A == HARD_SIGMOID) return smaller(larger(x * (1.f / 6) + 0.5f, Vector{}), all(1.f));
+    if constexpr (A == RELU) return at_least(0, x);
+    if constexpr (A == HARD_SIGMOID) return at_most(1, at_least(0, x * (1.f / 6) + 0.5f));
     if constexpr (A == HARD_SWISH) return x * activate<HARD_SIGMOID>(x);
     return x;
 }

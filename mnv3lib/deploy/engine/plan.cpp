@@ -89,6 +89,10 @@ class Plan {
 Size strided(Size size, int stride) { return {(size.height + stride - 1) / stride, (size.width + stride - 1) / stride}; }
 
 Plan::Plan(const Network& network, int images, Size image) : network_(network), images_(images), sizes_{image, strided(image, 2)} {
+    // The maps of the stem are the largest; what is counted in them is counted in 32 bits.
+    if (double(images) * image.height * image.width * std::max(L, network.stem.in) > double(INT32_MAX))
+        throw std::invalid_argument("images of " + std::to_string(images) + " x " + std::to_string(image.height) + " x " +
+                                    std::to_string(image.width) + " pixels are too large for the engine");
     map_ = floats(network.stem.out, sizes_[1]);
     int widest = std::max({network.last.out, network.hidden.out, network.logits.out});
     for (const Block& b : network.blocks) {
@@ -255,26 +259,29 @@ int guarded(char* error, int length, F&& body) {
 
 }  // namespace
 
+// All else is hidden, so that libraries for several processors can live in one process.
+#define EXPORT __attribute__((visibility("default")))
+
 extern "C" {
 
-int mnv3_lanes() { return mnv3::L; }
+EXPORT int mnv3_lanes() { return mnv3::L; }
 
-int mnv3_network(const int32_t* numbers, int64_t count, const float* weights, int64_t floats, void** network, char* error, int length) {
+EXPORT int mnv3_network(const int32_t* numbers, int64_t count, const float* weights, int64_t floats, void** network, char* error, int length) {
     return guarded(error, length, [&] {
         *network = new mnv3::Network(mnv3::Network::read({numbers, size_t(count), "numbers"}, {weights, size_t(floats), "weights"}));
     });
 }
 
-int mnv3_plan(const void* network, int images, int height, int width, void** plan, char* error, int length) {
+EXPORT int mnv3_plan(const void* network, int images, int height, int width, void** plan, char* error, int length) {
     return guarded(error, length, [&] {
         *plan = new mnv3::Plan(*static_cast<const mnv3::Network*>(network), images, {height, width});
     });
 }
 
-int mnv3_run(void* plan, const float* images, float* logits, char* error, int length) {
+EXPORT int mnv3_run(void* plan, const float* images, float* logits, char* error, int length) {
     return guarded(error, length, [&] { static_cast<mnv3::Plan*>(plan)->run(images, logits); });
 }
 
-void mnv3_free_plan(void* plan) { delete static_cast<mnv3::Plan*>(plan); }
-void mnv3_free_network(void* network) { delete static_cast<mnv3::Network*>(network); }
+EXPORT void mnv3_free_plan(void* plan) { delete static_cast<mnv3::Plan*>(plan); }
+EXPORT void mnv3_free_network(void* network) { delete static_cast<mnv3::Network*>(network); }
 }

@@ -41,22 +41,22 @@ class _Reading:
         self.names = {module: name for name, module in model.named_modules()}
         self.numbers: list[int] = []
         self.weights: list[Tensor] = []
-        stem, *blocks, last = model.features.children()  # type: ignore[union-attr]
+        stem, *blocks, last = _parts(model, "features")
         conv, activation = self.convolution(stem, kernel=(3, 3), stride=(2, 2))
         self.numbers += [conv.in_channels, conv.out_channels, _same(conv), activation, len(blocks)]
         for block in blocks:
             self.block(block)
         conv, activation = self.convolution(last, kernel=(1, 1), stride=(1, 1))
         self.numbers += [conv.out_channels, activation]
-        layers = [layer for layer in model.classifier.children() if not isinstance(layer, (nn.Dropout, nn.Identity))]  # type: ignore[union-attr]
+        layers = [layer for layer in _parts(model, "classifier") if not isinstance(layer, (nn.Dropout, nn.Identity))]
         if len(layers) != 3:
-            self.refuse(model.classifier, "a linear layer, an activation and a linear layer")
+            self.refuse(model, "a linear layer, an activation and a linear layer")
         hidden, function, logits = layers
         self.numbers += [self.linear(hidden), self.activation(function), self.linear(logits)]
 
     def block(self, block: nn.Module) -> None:
         """One inverted residual: a row of numbers, and the weights of what it has."""
-        layers = [layer for layer in block.block.children() if type(layer).__name__ != "StochasticDepth"]  # type: ignore[union-attr]
+        layers = [layer for layer in _parts(block, "block") if type(layer).__name__ != "StochasticDepth"]
         gated = [type(layer).__name__ == "SqueezeExcitation" for layer in layers]
         expands = gated in ([False] * 3, [False, False, True, False])
         if not expands and gated not in ([False] * 2, [False, True, False]):
@@ -92,12 +92,12 @@ class _Reading:
             or kernel not in (None, conv.kernel_size)
             or stride not in (None, conv.stride)
             or conv.groups != (conv.out_channels if depthwise else 1)
-            or conv.in_channels != conv.out_channels and depthwise
+            or (depthwise and conv.in_channels != conv.out_channels)
             or not (isinstance(conv, SamePaddedConv2d) or conv.padding == reach)
             or conv.padding_mode != "zeros"
         ):
             self.refuse(conv, f"a {'depthwise' if depthwise else kernel} convolution as the family has them")
-        if norm is not None:
+        if isinstance(norm, nn.BatchNorm2d):
             self.put(*folded(conv, norm))
         else:
             self.put(conv.weight, torch.zeros(conv.out_channels) if conv.bias is None else conv.bias)
@@ -127,6 +127,10 @@ class _Reading:
 
     def refuse(self, module: nn.Module, known: str) -> NoReturn:
         raise ValueError(f"the engine knows {known} at {self.names[module]!r}, got {module}")
+
+
+def _parts(module: nn.Module, name: str) -> list[nn.Module]:
+    return list(getattr(module, name).children())
 
 
 def _same(conv: nn.Conv2d) -> int:
