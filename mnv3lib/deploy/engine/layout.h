@@ -23,6 +23,8 @@
 #include <sys/mman.h>
 #endif
 
+// What Python calls; all else is hidden, so that libraries for several processors can live in one process.
+#define EXPORT __attribute__((visibility("default")))
 #define INLINE __attribute__((always_inline)) inline
 #define INLINED __attribute__((always_inline))  // the same, of a lambda
 

@@ -259,9 +259,6 @@ int guarded(char* error, int length, F&& body) {
 
 }  // namespace
 
-// All else is hidden, so that libraries for several processors can live in one process.
-#define EXPORT __attribute__((visibility("default")))
-
 extern "C" {
 
 EXPORT int mnv3_lanes() { return mnv3::L; }
