@@ -23,8 +23,8 @@ _LAZY = {
     **dict.fromkeys(("FeatureTaps", "MobileNetV3", "mobilenet_v3_large", "mobilenet_v3_small"), "mnv3lib.network"),
     **{
         room: f"mnv3lib.{room}"
-        for room in ("blocks", "data", "explore", "facts", "network", "provenance", "recipe", "rows", "tasks",
-                     "training", "weights")
+        for room in ("blocks", "data", "deploy", "explore", "facts", "network", "pointwise", "provenance", "recipe",
+                     "rows", "tasks", "training", "weights")
     },
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "config": {"_checks", "_scaling", "rows"},
     "_walk": {"_checks", "rows"},
     "cost": {"_checks", "_walk", "config"},
+    "pointwise": set(),
     "blocks": {"_checks", "rows"},
     "network": {"_checks", "blocks", "config"},
     "recipe": {"_checks", "config"},
@@ -36,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "weights": {"_checks", "_files", "config", "network", "rows"},
     "tasks": {"_checks", "blocks", "config", "cost", "network"},
     "training": {"_lazy", "_checks", "_files", "config", "cost", "data", "network", "recipe", "tasks", "weights"},
+    "deploy": {"_checks", "_files", "blocks", "cost"},
     "explore": {"_lazy", "_checks", "config", "cost", "rows"},
     "__init__": {"_lazy", "config", "cost", "network"},  # network for type checkers only
 }

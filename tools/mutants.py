@@ -71,6 +71,10 @@ ROOMS = {
         ("test_scene_cache.py", "test_coco.py", "test_voc.py", "test_folder.py", "test_listing.py", "test_reading.py",
          "test_cifar.py", "test_datasets.py", "test_scenes.py"),
     ),
+    "deploy": Room(
+        ("deploy/*.py", "deploy/engine/*.py", "pointwise.py"),
+        ("test_latency.py", "test_roofline.py", "test_fold.py", "test_pointwise.py", "test_engine.py"),
+    ),
     "tasks": Room(("tasks/*.py",), ("test_tasks*.py", "test_augment.py")),
     "weights": Room(("weights/*.py",), ("test_weight*.py", "test_downloads.py", "test_shipped.py")),
     "training": Room(

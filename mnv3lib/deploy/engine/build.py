@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -100,14 +100,18 @@ def _key(options: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """PyTorch's builder warns that there is no CUDA, which the engine does not need."""
-    logger = logging.getLogger("torch.utils.cpp_extension")
+def _builder() -> Iterator[None]:
+    """Ninja on the search path, as PyTorch's builder needs it, and no warning of its that there is no CUDA."""
+    logger, path = logging.getLogger("torch.utils.cpp_extension"), os.environ.get("PATH", "")
     before, logger.disabled = logger.disabled, True
+    with suppress(ImportError):
+        import ninja
+
+        os.environ["PATH"] = os.pathsep.join([ninja.BIN_DIR, path])
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.disabled, os.environ["PATH"] = before, path
 
 
 def _compile(options: tuple[str, ...], folder: Path, key: str) -> Path:
@@ -120,7 +124,7 @@ def _compile(options: tuple[str, ...], folder: Path, key: str) -> Path:
             f"written in the environment variable {VARIABLE}"
         ) from error
     # Two processes that compile at once make the same; the lock, which ends with its process, only saves the work.
-    with building as place, FileLock(folder / f"{key}.lock"), _silent():
+    with building as place, FileLock(folder / f"{key}.lock"), _builder():
         if (made := _kept(folder, key)) is not None:
             return made
         try:
