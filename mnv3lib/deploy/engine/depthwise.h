@@ -11,15 +11,15 @@ namespace mnv3 {
 
 struct Depthwise {
     int channels, kernel, stride, dilation;
-    Buffer weight, bias;  // [panel][kernel line][kernel column][lane]
+    float *weight, *bias;  // [panel][kernel line][kernel column][lane]
 
-    Depthwise(const float* w, const float* b, int channels_, int kernel_, int stride_, int dilation_)
+    Depthwise(Arena& arena, const float* w, const float* b, int channels_, int kernel_, int stride_, int dilation_)
         : channels(channels_), kernel(kernel_), stride(stride_), dilation(dilation_),
-          weight(size_t(panels(channels_)) * L * kernel_ * kernel_), bias(size_t(panels(channels_)) * L) {
-        std::copy(b, b + channels, bias.data());
+          weight(arena.floats(size_t(panels(channels_)) * L * kernel_ * kernel_)), bias(arena.floats(size_t(panels(channels_)) * L)) {
+        std::copy(b, b + channels, bias);
         const int taps = kernel * kernel;
         for (int c = 0; c < channels; c++)
-            for (int t = 0; t < taps; t++) weight.data()[(size_t(c / L) * taps + t) * L + c % L] = w[size_t(c) * taps + t];
+            for (int t = 0; t < taps; t++) weight[(size_t(c / L) * taps + t) * L + c % L] = w[size_t(c) * taps + t];
     }
 };
 

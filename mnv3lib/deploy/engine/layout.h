@@ -95,29 +95,38 @@ INLINE void repeat(F&& body) {
 
 inline int panels(int channels) { return (channels + L - 1) / L; }
 
-// Zeroed floats, aligned for vectors. From 2 MB on they ask for huge pages: reading all weights once then misses the
-// translation buffer 500 times less.
-class Buffer {
+// Memory for all that lives as long as a network or a plan: zeroed, aligned for vectors, in few large pieces. The pieces ask
+// for huge pages: whoever reads all weights once then misses the translation buffer 500 times less.
+class Arena {
   public:
-    explicit Buffer(size_t floats) : bytes_((std::max<size_t>(floats, 1) * sizeof(float) + 63) / 64 * 64) {
-        const size_t huge = 2u << 20, alignment = bytes_ >= huge ? huge : 64;
-        bytes_ = (bytes_ + alignment - 1) / alignment * alignment;
-        data_ = static_cast<float*>(std::aligned_alloc(alignment, bytes_));
-        if (!data_) throw std::bad_alloc();
+    Arena() = default;
+    Arena(Arena&&) = default;
+    float* floats(size_t count) {
+        const size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
+        if (bytes > left_ || SEPARATE) {
+            left_ = SEPARATE ? std::max<size_t>(bytes, 64) : (std::max(bytes, PIECE) + HUGE - 1) / HUGE * HUGE;
+            next_ = static_cast<char*>(std::aligned_alloc(SEPARATE ? 64 : HUGE, left_));
+            if (!next_) throw std::bad_alloc();
+            pieces_.emplace_back(next_, std::free);
 #if defined(MADV_HUGEPAGE)
-        if (alignment == huge) madvise(data_, bytes_, MADV_HUGEPAGE);
+            if (!SEPARATE) madvise(next_, left_, MADV_HUGEPAGE);
 #endif
-        std::memset(data_, 0, bytes_);
+            std::memset(next_, 0, left_);
+        }
+        left_ -= bytes;
+        return reinterpret_cast<float*>(std::exchange(next_, next_ + bytes));
     }
-    Buffer(Buffer&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
-    Buffer(const Buffer&) = delete;
-    ~Buffer() { std::free(data_); }
-    float* data() const { return data_; }
-    size_t bytes() const { return bytes_; }
 
   private:
-    float* data_;
-    size_t bytes_;
+#if defined(__SANITIZE_ADDRESS__)
+    static constexpr bool SEPARATE = true;  // so that reading from one into its neighbour is noticed
+#else
+    static constexpr bool SEPARATE = false;
+#endif
+    static constexpr size_t HUGE = 2u << 20, PIECE = 8u << 20;
+    std::vector<std::unique_ptr<char, void (*)(void*)>> pieces_;
+    char* next_ = nullptr;
+    size_t left_ = 0;
 };
 
 }  // namespace mnv3

@@ -17,14 +17,14 @@ constexpr int tallest(int nv) { return std::min(14, (REGISTERS - 1 - nv) / nv); 
 struct Pointwise {
     int in, out;
     std::vector<int> groups;  // panels in each group
-    Buffer weight, bias;
+    float *weight, *bias;
 
-    // weight: (out, in) row by row; bias: (out), or null for none.
-    Pointwise(const float* w, const float* b, int out_, int in_)
-        : in(in_), out(out_), weight(size_t(panels(out_)) * L * in_), bias(size_t(panels(out_)) * L) {
-        if (b) std::copy(b, b + out, bias.data());
+    // w: (out, in) row by row; b: (out).
+    Pointwise(Arena& arena, const float* w, const float* b, int out_, int in_)
+        : in(in_), out(out_), weight(arena.floats(size_t(panels(out_)) * L * in_)), bias(arena.floats(size_t(panels(out_)) * L)) {
+        std::copy(b, b + out, bias);
         for (int left = panels(out); left > 0; left -= groups.back()) groups.push_back(left == 4 ? 2 : std::min(left, WIDEST));
-        float* to = weight.data();
+        float* to = weight;
         int first = 0;
         for (int nv : groups) {
             for (int k = 0; k < in; k++)

@@ -33,9 +33,9 @@ class Reader {
 using Floats = Reader<float>;
 using Integers = Reader<int32_t>;
 
-inline Pointwise pointwise(Floats& from, int out, int in) {
+inline Pointwise pointwise(Arena& arena, Floats& from, int out, int in) {
     const float* weight = from.take(size_t(out) * in);
-    return Pointwise(weight, from.take(out), out, in);
+    return Pointwise(arena, weight, from.take(out), out, in);
 }
 
 struct SqueezeExcitation {
@@ -51,22 +51,22 @@ struct Block {
     std::optional<SqueezeExcitation> gate;
     Pointwise projection;
 
-    static Block read(Integers& row, Floats& from, int in) {
+    static Block read(Arena& arena, Integers& row, Floats& from, int in) {
         const int expanded = row.one(), out = row.one(), kernel = row.one(), stride = row.one(), dilation = row.one();
         const bool same = row.one();
         const int squeeze = row.one();
         const auto activation = Activation(row.one());
         const bool expands = row.one(), shortcut = row.one();
         std::optional<Pointwise> expansion;
-        if (expands) expansion.emplace(pointwise(from, expanded, in));
+        if (expands) expansion.emplace(pointwise(arena, from, expanded, in));
         const float* weight = from.take(size_t(expanded) * kernel * kernel);
-        Depthwise depthwise(weight, from.take(expanded), expanded, kernel, stride, dilation);
+        Depthwise depthwise(arena, weight, from.take(expanded), expanded, kernel, stride, dilation);
         std::optional<SqueezeExcitation> gate;
         if (squeeze) {
-            Pointwise first = pointwise(from, squeeze, expanded);
-            gate.emplace(SqueezeExcitation{std::move(first), pointwise(from, expanded, squeeze)});
+            Pointwise first = pointwise(arena, from, squeeze, expanded);
+            gate.emplace(SqueezeExcitation{std::move(first), pointwise(arena, from, expanded, squeeze)});
         }
-        return {activation, same, shortcut, std::move(expansion), std::move(depthwise), std::move(gate), pointwise(from, out, expanded)};
+        return {activation, same, shortcut, std::move(expansion), std::move(depthwise), std::move(gate), pointwise(arena, from, out, expanded)};
     }
 };
 
@@ -77,6 +77,7 @@ inline int zeros_before(bool same, int n, int kernel, int stride, int dilation) 
 }
 
 struct Network {
+    Arena arena;
     Stem stem;
     std::vector<Block> blocks;
     Activation last_activation, hidden_activation;
@@ -84,22 +85,23 @@ struct Network {
 
     // The numbers are those of `reading.py`, in its order.
     static Network read(Integers numbers, Floats weights) {
+        Arena arena;
         const int channels = numbers.one(), stem_channels = numbers.one();
         const bool same = numbers.one();
         const auto activation = Activation(numbers.one());
         const float* stem_weights = weights.take(size_t(stem_channels) * channels * 9);
-        Stem stem(stem_weights, weights.take(stem_channels), stem_channels, channels, same, activation);
+        Stem stem(arena, stem_weights, weights.take(stem_channels), stem_channels, channels, same, activation);
         std::vector<Block> blocks;
         for (int left = numbers.one(), in = stem_channels; left > 0; left--, in = blocks.back().projection.out)
-            blocks.push_back(Block::read(numbers, weights, in));
-        Pointwise last = pointwise(weights, numbers.one(), blocks.back().projection.out);
+            blocks.push_back(Block::read(arena, numbers, weights, in));
+        Pointwise last = pointwise(arena, weights, numbers.one(), blocks.back().projection.out);
         const auto last_activation = Activation(numbers.one());
-        Pointwise hidden = pointwise(weights, numbers.one(), last.out);
+        Pointwise hidden = pointwise(arena, weights, numbers.one(), last.out);
         const auto hidden_activation = Activation(numbers.one());
-        Pointwise logits = pointwise(weights, numbers.one(), hidden.out);
+        Pointwise logits = pointwise(arena, weights, numbers.one(), hidden.out);
         numbers.end();
         weights.end();
-        return {std::move(stem), std::move(blocks), last_activation, hidden_activation, std::move(last), std::move(hidden), std::move(logits)};
+        return {std::move(arena), std::move(stem), std::move(blocks), last_activation, hidden_activation, std::move(last), std::move(hidden), std::move(logits)};
     }
 };
 

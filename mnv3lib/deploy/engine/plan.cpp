@@ -53,7 +53,7 @@ struct Lines {
 };
 
 struct Scratch {
-    Buffer lines;
+    float* lines;
     std::vector<ptrdiff_t> offsets;
     std::vector<const float*> image_lines;
     std::vector<float> image_edge;
@@ -81,8 +81,9 @@ class Plan {
     std::vector<Size> sizes_;  // of the image, and of the map after the stem and each block
     std::vector<Lines> lines_;
     std::vector<int> in_order_;
-    size_t map_ = 0, wide_ = 0, lines_size_ = 0, vector_ = 0;
-    std::optional<Buffer> first_, second_, between_, means_, squeezed_, gates_;
+    size_t lines_size_ = 0;
+    Arena arena_;
+    float *first_, *second_, *between_, *means_, *squeezed_, *gates_;
     std::vector<Scratch> scratch_;
 };
 
@@ -93,36 +94,37 @@ Plan::Plan(const Network& network, int images, Size image) : network_(network), 
     if (double(images) * image.height * image.width * std::max(L, network.stem.in) > double(INT32_MAX))
         throw std::invalid_argument("images of " + std::to_string(images) + " x " + std::to_string(image.height) + " x " +
                                     std::to_string(image.width) + " pixels are too large for the engine");
-    map_ = floats(network.stem.out, sizes_[1]);
+    size_t map = floats(network.stem.out, sizes_[1]);
+    size_t wide = 0;
     int widest = std::max({network.last.out, network.hidden.out, network.logits.out});
     for (const Block& b : network.blocks) {
         const Size in = sizes_.back(), out = strided(in, b.depthwise.stride);
         const Lines& lines = lines_.emplace_back(b, in, out);
         lines_size_ = std::max(lines_size_, size_t(lines.panel()) * WIDEST);
-        map_ = std::max(map_, floats(b.projection.out, out));
-        wide_ = std::max(wide_, floats(b.depthwise.channels, out));
+        map = std::max(map, floats(b.projection.out, out));
+        wide = std::max(wide, floats(b.depthwise.channels, out));
         widest = std::max(widest, b.depthwise.channels);
         sizes_.push_back(out);
     }
     lines_size_ = std::max(lines_size_, size_t(sizes_.back().pixels()) * WIDEST * L);
     const int most = std::max(images * sizes_[1].pixels(), images);
     for (int i = 0; i < most; i++) in_order_.push_back(i * L);
-    vector_ = size_t(panels(widest)) * images * L;
-    first_.emplace(map_), second_.emplace(map_), between_.emplace(wide_);
-    means_.emplace(vector_), squeezed_.emplace(vector_), gates_.emplace(vector_);
+    const size_t vector = size_t(panels(widest)) * images * L;
+    first_ = arena_.floats(map), second_ = arena_.floats(map), between_ = arena_.floats(wide);
+    means_ = arena_.floats(vector), squeezed_ = arena_.floats(vector), gates_ = arena_.floats(vector);
 }
 
 void Plan::run(const float* images, float* logits) {
-    while (int(scratch_.size()) < at::get_num_threads()) scratch_.push_back({Buffer(lines_size_), {}, {}, {}});
-    float *in = first_->data(), *out = second_->data();
+    while (int(scratch_.size()) < at::get_num_threads()) scratch_.push_back({arena_.floats(lines_size_), {}, {}, {}});
+    float *in = first_, *out = second_;
     stem(images, in);
     for (size_t number = 0; number < network_.blocks.size(); number++, std::swap(in, out)) block(number, in, out);
     pool(in);
-    multiply_all(network_.hidden, images_, means_->data(), squeezed_->data(), network_.hidden_activation);
-    multiply_all(network_.logits, images_, squeezed_->data(), gates_->data(), NONE);
+    multiply_all(network_.hidden, images_, means_, squeezed_, network_.hidden_activation);
+    multiply_all(network_.logits, images_, squeezed_, gates_, NONE);
     for (int i = 0; i < images_; i++)
         for (int c = 0; c < network_.logits.out; c++)
-            logits[size_t(i) * network_.logits.out + c] = gates_->data()[(size_t(c / L) * images_ + i) * L + c % L];
+            logits[size_t(i) * network_.logits.out + c] = gates_[(size_t(c / L) * images_ + i) * L + c % L];
 }
 
 void Plan::stem(const float* image, float* out) {
@@ -144,7 +146,7 @@ void Plan::multiply_all(const Pointwise& p, int pixels, const float* in, float* 
         const int group = task / parts, part = task % parts;
         const int from = int(int64_t(pixels) * part / parts), to = int(int64_t(pixels) * (part + 1) / parts);
         const ptrdiff_t first = p.first(group);
-        multiply({in + from * L, panel, p.weight.data() + first * p.in * L, p.bias.data() + first * L, p.in, out + first * panel, panel,
+        multiply({in + from * L, panel, p.weight + first * p.in * L, p.bias + first * L, p.in, out + first * panel, panel,
                   in_order_.data() + from, shortcut ? shortcut + first * panel : nullptr, activation},
                  to - from, p.groups[group]);
     });
@@ -155,7 +157,7 @@ void Plan::block(size_t number, const float* in, float* out) {
     const Size before = sizes_[number + 1], after = sizes_[number + 2];
     expand_and_convolve(b, lines_[number], before, after, in);
     if (b.gate) weigh(b, after);
-    multiply_all(b.projection, images_ * after.pixels(), between_->data(), out, NONE, b.shortcut ? in : nullptr);
+    multiply_all(b.projection, images_ * after.pixels(), between_, out, NONE, b.shortcut ? in : nullptr);
 }
 
 // One group of panels after another: make lines, and convolve as soon as the lines under the kernel are there.
@@ -165,9 +167,9 @@ void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size
     parallel(groups * images_, [&](int task, int thread) {
         const int group = task / images_, image = task % images_;
         const int count = b.expansion ? b.expansion->groups[group] : 1, first = b.expansion ? b.expansion->first(group) : group;
-        float* kept = scratch_[thread].lines.data();
+        float* kept = scratch_[thread].lines;
         if (b.gate)
-            for (int n = 0; n < count; n++) store(means_->data() + (ptrdiff_t(first + n) * images_ + image) * L, Vector{});
+            for (int n = 0; n < count; n++) store(means_ + (ptrdiff_t(first + n) * images_ + image) * L, Vector{});
         for (int line = 0; line < count * lines.kept; line++) lines.clear_ends(kept + ptrdiff_t(line) * lines.pitch * L, in.width);
         const float* map = from + ptrdiff_t(image) * in.pixels() * L;
         auto make = [&](int y) {
@@ -181,7 +183,7 @@ void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size
                 return;
             }
             const Pointwise& p = *b.expansion;
-            multiply({pixels, panel(in), p.weight.data() + ptrdiff_t(first) * p.in * L, p.bias.data() + first * L, p.in, line,
+            multiply({pixels, panel(in), p.weight + ptrdiff_t(first) * p.in * L, p.bias + first * L, p.in, line,
                       lines.panel(), lines.where.data(), nullptr, b.activation},
                      lines.at_once * in.width, count);
         };
@@ -197,10 +199,10 @@ void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size
             for (int k = begin; k < end; k++) offsets[k] = ptrdiff_t((under + k * d.dilation) % lines.kept) * lines.pitch * L;
             for (int n = 0; n < count; n++) {
                 const ptrdiff_t at = first + n;
-                convolve({kept + n * lines.panel(), offsets.data(), begin, end, d.weight.data() + at * d.kernel * d.kernel * L,
-                          d.bias.data() + at * L, d.kernel, d.stride, d.dilation,
-                          between_->data() + at * panel(out) + (ptrdiff_t(image) * out.pixels() + ptrdiff_t(y) * out.width) * L,
-                          b.gate ? means_->data() + (at * images_ + image) * L : nullptr, b.activation},
+                convolve({kept + n * lines.panel(), offsets.data(), begin, end, d.weight + at * d.kernel * d.kernel * L,
+                          d.bias + at * L, d.kernel, d.stride, d.dilation,
+                          between_ + at * panel(out) + (ptrdiff_t(image) * out.pixels() + ptrdiff_t(y) * out.width) * L,
+                          b.gate ? means_ + (at * images_ + image) * L : nullptr, b.activation},
                          out.width);
             }
         }
@@ -210,12 +212,12 @@ void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size
 // Squeeze-and-excitation: the depthwise layer has added up each channel.
 void Plan::weigh(const Block& b, Size size) {
     const int count = panels(b.depthwise.channels) * images_;
-    for (int i = 0; i < count; i++) store(means_->data() + i * L, load(means_->data() + i * L) * (1.f / size.pixels()));
-    multiply_all(b.gate->squeeze, images_, means_->data(), squeezed_->data(), RELU);
-    multiply_all(b.gate->excite, images_, squeezed_->data(), gates_->data(), HARD_SIGMOID);
+    for (int i = 0; i < count; i++) store(means_ + i * L, load(means_ + i * L) * (1.f / size.pixels()));
+    multiply_all(b.gate->squeeze, images_, means_, squeezed_, RELU);
+    multiply_all(b.gate->excite, images_, squeezed_, gates_, HARD_SIGMOID);
     parallel(count, [&](int i, int) {
-        const Vector gate = load(gates_->data() + ptrdiff_t(i) * L);
-        float* map = between_->data() + ptrdiff_t(i) * size.pixels() * L;
+        const Vector gate = load(gates_ + ptrdiff_t(i) * L);
+        float* map = between_ + ptrdiff_t(i) * size.pixels() * L;
         for (int m = 0; m < size.pixels(); m++) store(map + m * L, load(map + m * L) * gate);
     });
 }
@@ -227,15 +229,15 @@ void Plan::pool(const float* in) {
     const ptrdiff_t panel = this->panel(sizes_.back());
     parallel(int(p.groups.size()) * images_, [&](int task, int thread) {
         const int group = task / images_, image = task % images_, first = p.first(group);
-        float* map = scratch_[thread].lines.data();
-        multiply({in + ptrdiff_t(image) * pixels * L, panel, p.weight.data() + ptrdiff_t(first) * p.in * L, p.bias.data() + first * L,
+        float* map = scratch_[thread].lines;
+        multiply({in + ptrdiff_t(image) * pixels * L, panel, p.weight + ptrdiff_t(first) * p.in * L, p.bias + first * L,
                   p.in, map, ptrdiff_t(pixels) * L, in_order_.data(), nullptr, network_.last_activation},
                  pixels, p.groups[group]);
         for (int n = 0; n < p.groups[group]; n++) {
             Vector sum[4] = {};
             for (int m = 0; m < pixels; m++) sum[m % 4] += load(map + (ptrdiff_t(n) * pixels + m) * L);
             const Vector total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-            store(means_->data() + (ptrdiff_t(first + n) * images_ + image) * L, total * (1.f / pixels));
+            store(means_ + (ptrdiff_t(first + n) * images_ + image) * L, total * (1.f / pixels));
         }
     });
 }

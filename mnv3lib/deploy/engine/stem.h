@@ -9,14 +9,14 @@ struct Stem {
     int in, out;
     bool same;  // TensorFlow's padding
     Activation activation;
-    Buffer weight, bias;  // [panel][plane][line][column][lane]
+    float *weight, *bias;  // [panel][plane][line][column][lane]
 
-    Stem(const float* w, const float* b, int out_, int in_, bool same_, Activation activation_)
-        : in(in_), out(out_), same(same_), activation(activation_), weight(size_t(panels(out_)) * L * in_ * 9), bias(size_t(panels(out_)) * L) {
-        std::copy(b, b + out, bias.data());
+    Stem(Arena& arena, const float* w, const float* b, int out_, int in_, bool same_, Activation activation_)
+        : in(in_), out(out_), same(same_), activation(activation_), weight(arena.floats(size_t(panels(out_)) * L * in_ * 9)), bias(arena.floats(size_t(panels(out_)) * L)) {
+        std::copy(b, b + out, bias);
         const int taps = in * 9;
         for (int c = 0; c < out; c++)
-            for (int t = 0; t < taps; t++) weight.data()[(size_t(c / L) * taps + t) * L + c % L] = w[size_t(c) * taps + t];
+            for (int t = 0; t < taps; t++) weight[(size_t(c / L) * taps + t) * L + c % L] = w[size_t(c) * taps + t];
     }
 };
 
@@ -72,7 +72,7 @@ inline void stem_row(const Stem& s, const float* image, int height, int width, i
         }
         for (int p = 0; p < panels(s.out); p++)
             stem_tile_of(results, std::make_integer_sequence<int, STEM_WIDTH>{})(
-                lines.data(), s.in * 3, s.weight.data() + ptrdiff_t(p) * s.in * 9 * L, s.bias.data() + p * L, out + p * panel + x * L,
+                lines.data(), s.in * 3, s.weight + ptrdiff_t(p) * s.in * 9 * L, s.bias + p * L, out + p * panel + x * L,
                 s.activation);
         x += results;
     }
