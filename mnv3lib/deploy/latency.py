@@ -25,8 +25,8 @@ from mnv3lib._checks import one_of, positive_int, positive_real
 
 __all__ = ["Comparison", "Ratio", "compare"]
 
-#: A ratio of the baseline to itself that strays further than this, half of the time, is noise worth a word.
-QUIET = 0.05
+#: A ratio of the baseline to itself that strays further than this in half of the rounds is worth a word.
+_QUIET = 0.05
 #: Samples that a bootstrap interval is drawn from, and the probability that it holds the median.
 _DRAWS, CONFIDENCE = 2_000, 0.95
 _AGAIN = "\0the baseline again"
@@ -81,8 +81,8 @@ class Comparison:
 
     @property
     def noisy(self) -> bool:
-        """Whether something disturbed the measurement: see :data:`QUIET`."""
-        return self.noise > QUIET
+        """Whether something disturbed the measurement, by more than 5 % in half of the rounds."""
+        return self.noise > _QUIET
 
     def _paired(self, times: Sequence[float], others: Sequence[float]) -> Ratio:
         ratios = [mine / theirs for mine, theirs in zip(times, others, strict=True)]

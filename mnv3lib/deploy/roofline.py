@@ -34,8 +34,10 @@ class Ceilings:
     Attributes:
         multiply_adds: a second, on registers.
         matrix_product: multiply-adds a second in PyTorch's product of two large matrices.
-        first, second, third: bytes a second from each cache.
-        memory: bytes a second from beyond the caches.
+        first: bytes a second from the first cache.
+        second: from the second.
+        third: from the third.
+        memory: from beyond the caches.
     """
 
     multiply_adds: float

@@ -29,11 +29,12 @@ class Engine:
 
     The weights are copied, folded and packed once. An input of a new size takes buffers of its own, and those of the
     last four sizes are kept. Several threads may call one engine at a time; each pass computes with as many threads as
-    :func:`torch.set_num_threads` says.
+    ``torch.set_num_threads`` says.
 
     Args:
         model: one of this library's networks for classification, or torchvision's, in evaluation mode.
-        instructions: what of the processor may be used, one of :data:`INSTRUCTIONS`.
+        instructions: what of the processor may be used, one of ``"native"``, ``"avx512"``, ``"avx2"`` and
+            ``"sse2"``.
 
     Raises:
         TypeError, ValueError: for a model that is none, is in training mode, or has a module that the engine does not
@@ -58,7 +59,7 @@ class Engine:
 
     @property
     def lanes(self) -> int:
-        """Floats in a vector: 16 with AVX-512, 8 with AVX2, otherwise 4."""
+        """How many floats a vector holds, 16 with AVX-512, 8 with AVX2 and 4 otherwise."""
         return int(self._library.mnv3_lanes())
 
     def __call__(self, images: Tensor) -> Tensor:

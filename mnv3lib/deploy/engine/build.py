@@ -46,7 +46,7 @@ def library(instructions: str = "native", *options: str) -> ctypes.CDLL:
     """The compiled engine.
 
     Args:
-        instructions: one of :data:`INSTRUCTIONS`.
+        instructions: ``"native"``, ``"avx512"``, ``"avx2"`` or ``"sse2"``.
         options: more for the compiler, for example ``"-fsanitize=address"``.
 
     Raises:
