@@ -26,7 +26,8 @@ from torchvision import models
 import mnv3lib
 from mnv3lib import MobileNetV3
 from mnv3lib.config import MobileNetV3Config, large, small
-from mnv3lib.deploy import Engine, fold_batch_norm
+from mnv3lib.deploy import Engine, Unavailable, fold_batch_norm
+from mnv3lib.deploy.engine import build
 from mnv3lib.deploy.engine.build import library
 
 #: On networks that amplify, PyTorch's own float32 is up to 2.9e-5 away from float64.
@@ -122,6 +123,29 @@ def test_the_engine_reads_torchvision_s_network_and_a_folded_one(deviation: Devi
     deviation(error(fold_batch_norm(model), pictures(2, 3, 64, 48)))
     model.classifier[3] = nn.Linear(1024, 3, bias=False)  # a head of one's own
     deviation(error(model, pictures(2, 3, 64, 48)))
+
+
+def test_bfloat16_is_nearer_than_pytorch_s_or_refused() -> None:
+    """Maps and weights have 8 bits; sums are in float32, as is what the depthwise layers read."""
+    model, images = network(large(num_classes=100, width_mult=0.5)), pictures(3, 3, 64, 75)
+    if "#define __AVX512BF16__ " not in build._known(build.INSTRUCTIONS["native"]):
+        with pytest.raises(Unavailable, match="bf16 needs AVX512BF16"):
+            Engine(model, precision="bf16")
+        return
+    engine = Engine(model, precision="bf16")
+    with torch.no_grad():
+        expected = copy.deepcopy(model).double()(images.double())
+        theirs = copy.deepcopy(model).bfloat16()(images.bfloat16())
+    found = relative_error(engine(images), expected)
+    assert 1e-3 < found < 0.7 * relative_error(theirs, expected)
+    torch.testing.assert_close(torch.cat([engine(image[None]) for image in images]), engine(images), rtol=0, atol=0)
+
+
+def test_a_precision_that_instructions_lack_is_refused() -> None:
+    with pytest.raises(Unavailable, match="bf16 needs AVX512BF16, and 'avx2' instructions lack it"):
+        library("avx2", "bf16")
+    with pytest.raises(ValueError, match="precision must be one of 'fp32', 'bf16', got 'int8'"):
+        library("native", "int8")
 
 
 def test_threads_batches_and_order_do_not_change_a_bit() -> None:
@@ -293,7 +317,7 @@ from mnv3lib.config import large, small
 from mnv3lib.deploy.engine import Engine, build
 library = build.library
 import mnv3lib.deploy.engine as engine
-engine.library = lambda name: library(name, *OPTIONS)
+engine.library = lambda *names: library(*names, *OPTIONS)
 for variant in large, small:
     for options in {"dilated": True}, {"padding": "same", "reduced_tail": True}:
         model = MobileNetV3(variant(num_classes=7, width_mult=0.35, **options)).eval()

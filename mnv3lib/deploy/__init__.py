@@ -1,8 +1,14 @@
-"""Networks made fast: time measured honestly, batch norm folded, and an engine of our own."""
+"""Networks made fast: time measured honestly, batch norm folded, and an engine of our own.
+
+Needs ``pip install 'mnv3lib[deploy]'`` and, for the engine, a C++17 compiler. The engines of other projects are used
+where they are installed: ``onnxruntime``, ``openvino``, ``executorch``.
+"""
 
 from mnv3lib.deploy.engine import Engine
 from mnv3lib.deploy.errors import Unavailable
+from mnv3lib.deploy.fastest import Attempt, Optimized, optimize
 from mnv3lib.deploy.fold import fold_batch_norm
 from mnv3lib.deploy.latency import Comparison, Ratio, compare
 
-__all__ = ["Comparison", "Engine", "Ratio", "Unavailable", "compare", "fold_batch_norm"]
+__all__ = ["Attempt", "Comparison", "Engine", "Optimized", "Ratio", "Unavailable", "compare", "fold_batch_norm",
+           "optimize"]  # fmt: skip

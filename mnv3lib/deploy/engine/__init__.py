@@ -33,22 +33,23 @@ class Engine:
 
     Args:
         model: one of this library's networks for classification, or torchvision's, in evaluation mode.
+        precision: ``"fp32"``, or ``"bf16"``: weights and maps in bfloat16, sums in float32. It needs AVX512-BF16.
         instructions: what of the processor may be used, one of ``"native"``, ``"avx512"``, ``"avx2"`` and
             ``"sse2"``.
 
     Raises:
         TypeError, ValueError: for a model that is none, is in training mode, or has a module that the engine does not
             know.
-        Unavailable: without a compiler, or a folder to keep what it makes.
+        Unavailable: without a compiler, a folder to keep what it makes, or the instructions that ``precision`` needs.
 
     Shape:
         (N, C, H, W), float32 on the CPU, any N, H and W, to logits (N, classes). No gradients.
     """
 
-    def __init__(self, model: nn.Module, *, instructions: str = "native") -> None:
+    def __init__(self, model: nn.Module, *, precision: str = "fp32", instructions: str = "native") -> None:
         numbers, weights = flatten(model)
         self.channels, self.classes = int(numbers[0]), int(numbers[-1])
-        self._library = library(instructions)
+        self._library = library(instructions, precision)
         self._network = self._call(
             "network", ctypes.c_void_p(numbers.ctypes.data), ctypes.c_int64(numbers.size),
             ctypes.c_void_p(weights.ctypes.data), ctypes.c_int64(weights.size),

@@ -26,7 +26,7 @@ from mnv3lib._checks import one_of
 from mnv3lib._files import VARIABLE, cache_folder
 from mnv3lib.deploy.errors import Unavailable
 
-__all__ = ["INSTRUCTIONS", "library"]
+__all__ = ["INSTRUCTIONS", "PRECISIONS", "library"]
 
 _HERE = Path(__file__).parent
 #: What a compiler may use of a processor; ``"native"`` is all that this one has.
@@ -36,25 +36,39 @@ INSTRUCTIONS = {
     "avx2": ("-march=x86-64-v3",),
     "sse2": ("-march=x86-64",),
 }
+#: What each precision needs to be there, and what it tells the sources.
+PRECISIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "fp32": ((), ()),
+    "bf16": (("__AVX512BF16__",), ("-DMNV3_BFLOAT16",)),
+}
 # -fno-math-errno and the rest change no result; they let compilers leave out what nobody asks for.
 _OPTIONS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi")
 _SUFFIX = ".so"
 
 
 @lru_cache
-def library(instructions: str = "native", *options: str) -> ctypes.CDLL:
+def library(instructions: str = "native", precision: str = "fp32", *options: str) -> ctypes.CDLL:
     """The compiled engine.
 
     Args:
         instructions: ``"native"``, ``"avx512"``, ``"avx2"`` or ``"sse2"``.
+        precision: ``"fp32"``, or ``"bf16"`` for weights and feature maps in bfloat16.
         options: more for the compiler, for example ``"-fsanitize=address"``.
 
     Raises:
-        ValueError: for unknown ``instructions``.
-        Unavailable: without a compiler or ninja, if the compiler fails, and if the cache cannot be written.
+        ValueError: for unknown ``instructions`` or ``precision``.
+        Unavailable: on a processor without the instructions that ``precision`` needs, without a compiler or ninja, if
+            the compiler fails, and if the cache cannot be written.
     """
-    chosen = (*_OPTIONS, *INSTRUCTIONS[one_of("instructions", instructions, tuple(INSTRUCTIONS))], *options)
-    folder, key = cache_folder() / "engine", _key(chosen)
+    used = INSTRUCTIONS[one_of("instructions", instructions, tuple(INSTRUCTIONS))]
+    needed, defined = PRECISIONS[one_of("precision", precision, tuple(PRECISIONS))]
+    chosen = (*_OPTIONS, *used, *defined, *options)
+    known = _known(chosen)
+    if any(f"#define {name} " not in known for name in needed):
+        raise Unavailable(
+            f"{precision} needs {', '.join(needed).strip('_')}, and {instructions!r} instructions lack it here"
+        )
+    folder, key = cache_folder() / "engine", _key(known, chosen)
     kept = _kept(folder, key) or _compile(chosen, folder, key)
     try:
         return ctypes.CDLL(str(kept))
@@ -90,12 +104,17 @@ def _compiler() -> str:
     return name
 
 
-def _key(options: tuple[str, ...]) -> str:
+def _known(options: tuple[str, ...]) -> str:
+    """What the compiler has defined: its version, and what it may use of the processor."""
     command = [_compiler(), *options, "-x", "c++", "-dM", "-E", os.devnull]
     known = subprocess.run(command, capture_output=True, text=True, check=False)
     if known.returncode != 0:
         raise Unavailable(f"the compiler refused its options ({' '.join(command)}):\n{known.stderr.strip()}")
-    parts = [known.stdout, *options, torch.__version__, *(path.read_text(encoding="utf-8") for path in sources())]
+    return known.stdout
+
+
+def _key(known: str, options: tuple[str, ...]) -> str:
+    parts = [known, *options, torch.__version__, *(path.read_text(encoding="utf-8") for path in sources())]
     return _digest("\0".join(parts).encode())
 
 

@@ -15,7 +15,7 @@ struct Depthwise {
 
     Depthwise(Arena& arena, const float* w, const float* b, int channels_, int kernel_, int stride_, int dilation_)
         : channels(channels_), kernel(kernel_), stride(stride_), dilation(dilation_),
-          weight(arena.floats(size_t(panels(channels_)) * L * kernel_ * kernel_)), bias(arena.floats(size_t(panels(channels_)) * L)) {
+          weight(arena.get<float>(size_t(panels(channels_)) * L * kernel_ * kernel_)), bias(arena.get<float>(size_t(panels(channels_)) * L)) {
         std::copy(b, b + channels, bias);
         const int taps = kernel * kernel;
         for (int c = 0; c < channels; c++)
@@ -30,7 +30,7 @@ struct Row {
     int first, last;         // lines of the kernel that lie on the map
     const float *weight, *bias;
     int kernel, stride, dilation;
-    float* out;
+    Value* out;
     float* sum;  // where the sum of the results is added; or null
     Activation activation;
 };

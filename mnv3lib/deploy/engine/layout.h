@@ -42,9 +42,44 @@ constexpr int L = 4, REGISTERS = 16;
 
 typedef float Vector __attribute__((vector_size(L * sizeof(float))));
 
+// What maps and weights are made of. In bfloat16, the upper half of a float, a map takes half of the memory, and one
+// instruction multiplies and adds pairs of channels; sums, and what a depthwise convolution reads, stay in float.
+#if defined(MNV3_BFLOAT16)
+struct Value {
+    uint16_t bits;
+    Value() = default;
+    Value(float number) {  // to nearest, halves to even
+        uint32_t whole;
+        std::memcpy(&whole, &number, sizeof whole);
+        bits = number != number ? 0x7fc0 : uint16_t((whole + 0x7fff + (whole >> 16 & 1)) >> 16);
+    }
+};
+constexpr int PAIR = 2;  // channels that are multiplied and added at once
+#else
+typedef float Value;
+constexpr int PAIR = 1;
+#endif
+
 INLINE Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 INLINE void store(float* to, Vector v) { *reinterpret_cast<Vector*>(to) = v; }
 INLINE Vector all(float value) { return value - Vector{}; }
+
+// sum += PAIR channels of one pixel, the same for all lanes, times the weights of L output channels.
+#if defined(MNV3_BFLOAT16)
+typedef __m512bh Weights;
+INLINE Weights load_weights(const Value* from) { return (Weights)_mm512_load_si512(from); }
+INLINE Weights all(const Value* pair) { return (Weights)_mm512_set1_epi32(*reinterpret_cast<const int32_t*>(pair)); }
+INLINE Vector multiply_add(Vector sum, Weights pair, Weights weights) { return (Vector)_mm512_dpbf16_ps((__m512)sum, pair, weights); }
+INLINE Vector load(const Value* from) {
+    return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(from))), 16);
+}
+INLINE void store(Value* to, Vector v) { _mm256_store_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh((__m512)v)); }
+#else
+typedef Vector Weights;
+INLINE Weights load_weights(const Value* from) { return load(from); }
+INLINE Weights all(const Value* channel) { return all(*channel); }
+INLINE Vector multiply_add(Vector sum, Weights channel, Weights weights) { return sum + channel * weights; }
+#endif
 
 // The larger and the smaller of a limit and x, one instruction each. Where x is not a number both give x, so that nothing
 // hides it; the processors of Intel and AMD give the second operand then.
@@ -101,8 +136,9 @@ class Arena {
   public:
     Arena() = default;
     Arena(Arena&&) = default;
-    float* floats(size_t count) {
-        const size_t bytes = (count * sizeof(float) + 63) / 64 * 64;
+    template <class T>
+    T* get(size_t count) {
+        const size_t bytes = (count * sizeof(T) + 63) / 64 * 64;
         if (bytes > left_ || SEPARATE) {
             left_ = SEPARATE ? std::max<size_t>(bytes, 64) : (std::max(bytes, PIECE) + HUGE - 1) / HUGE * HUGE;
             next_ = static_cast<char*>(std::aligned_alloc(SEPARATE ? 64 : HUGE, left_));
@@ -114,7 +150,7 @@ class Arena {
             std::memset(next_, 0, left_);
         }
         left_ -= bytes;
-        return reinterpret_cast<float*>(std::exchange(next_, next_ + bytes));
+        return reinterpret_cast<T*>(std::exchange(next_, next_ + bytes));
     }
 
   private:

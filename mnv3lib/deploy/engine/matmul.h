@@ -17,21 +17,25 @@ constexpr int tallest(int nv) { return std::min(14, (REGISTERS - 1 - nv) / nv); 
 struct Pointwise {
     int in, out;
     std::vector<int> groups;  // panels in each group
-    float *weight, *bias;
+    Value* weight;
+    float* bias;
 
     // w: (out, in) row by row; b: (out).
     Pointwise(Arena& arena, const float* w, const float* b, int out_, int in_)
-        : in(in_), out(out_), weight(arena.floats(size_t(panels(out_)) * L * in_)), bias(arena.floats(size_t(panels(out_)) * L)) {
+        : in(in_), out(out_), weight(arena.get<Value>(packed(panels(out_)))), bias(arena.get<float>(size_t(panels(out_)) * L)) {
         std::copy(b, b + out, bias);
         for (int left = panels(out); left > 0; left -= groups.back()) groups.push_back(left == 4 ? 2 : std::min(left, WIDEST));
-        float* to = weight;
+        Value* to = weight;
         int first = 0;
         for (int nv : groups) {
-            for (int k = 0; k < in; k++)
-                for (int n = first; n < first + nv * L; n++) *to++ = n < out ? w[size_t(n) * in + k] : 0;
+            for (int k = 0; k < in; k += PAIR)
+                for (int n = first; n < first + nv * L; n++)
+                    for (int i = k; i < k + PAIR; i++) *to++ = n < out && i < in ? w[size_t(n) * in + i] : 0;
             first += nv * L;
         }
     }
+    // Packed weights of so many output panels.
+    size_t packed(int count) const { return size_t(count) * L * ((in + PAIR - 1) / PAIR * PAIR); }
     // The first panel of a group.
     int first(int group) const {
         int panel = 0;
@@ -40,40 +44,43 @@ struct Pointwise {
     }
 };
 
-// Where the operands of one tile lie. Distances are in floats.
+// Where the operands of one tile lie. Distances are in numbers.
+template <class Out>
 struct Tile {
-    const float* pixels;  // of the first input panel
+    const Value* pixels;  // of the first input panel
     ptrdiff_t panel;      // from an input panel to the next
-    const float *weight, *bias;
+    const Value* weight;
+    const float* bias;
     int in;
-    float* out;
+    Out* out;
     ptrdiff_t out_panel;
-    const int* where;       // pixel m of the results goes to out[where[m]]
-    const float* shortcut;  // added to the results, at the same places as they; or null
+    const int* where;     // pixel m of the results goes to out[where[m]]
+    const Out* shortcut;  // added to the results, at the same places as they; or null
     Activation activation;
 };
 
-template <int MR, int NV>
-void tile(const Tile& t) {
+template <int MR, int NV, class Out>
+void tile(const Tile<Out>& t) {
     Vector sum[MR * NV];
     repeat<NV>([&](auto n) INLINED {
         const Vector bias = load(t.bias + n * L);
         repeat<MR>([&](auto m) INLINED { sum[m * NV + n] = bias; });
     });
-    const float *pixels = t.pixels, *weight = t.weight;
-    auto step = [&](const float* x, const float* from) INLINED {
-        Vector w[NV];
-        repeat<NV>([&](auto n) INLINED { w[n] = load(from + n * L); });
+    constexpr int STEP = PAIR * NV * L;
+    const Value *pixels = t.pixels, *weight = t.weight;
+    auto step = [&](const Value* x, const Value* from) INLINED {
+        Weights w[NV];
+        repeat<NV>([&](auto n) INLINED { w[n] = load_weights(from + n * PAIR * L); });
         repeat<MR>([&](auto m) INLINED {
-            const Vector xs = all(x[m * L]);
-            repeat<NV>([&](auto n) INLINED { sum[m * NV + n] += xs * w[n]; });
+            const Weights xs = all(x + m * L);
+            repeat<NV>([&](auto n) INLINED { sum[m * NV + n] = multiply_add(sum[m * NV + n], xs, w[n]); });
         });
     };
     int k = t.in;
     for (; k >= L; k -= L, pixels += t.panel)
-        for (int lane = 0; lane < L; lane += 4, weight += 4 * NV * L)
-            repeat<4>([&](auto u) INLINED { step(pixels + lane + u, weight + u * NV * L); });
-    for (int lane = 0; lane < k; lane++, weight += NV * L) step(pixels + lane, weight);
+        for (int lane = 0; lane < L; lane += 4 * PAIR, weight += 4 * STEP)
+            repeat<4>([&](auto u) INLINED { step(pixels + lane + u * PAIR, weight + u * STEP); });
+    for (int lane = 0; lane < k; lane += PAIR, weight += STEP) step(pixels + lane, weight);
     with(t.activation, [&](auto activation) INLINED {
         repeat<NV>([&](auto n) INLINED {
             repeat<MR>([&](auto m) INLINED {
@@ -86,24 +93,23 @@ void tile(const Tile& t) {
     });
 }
 
-using TileFunction = void (*)(const Tile&);
-
-template <int NV, int... M>
-TileFunction tile_of(int height, std::integer_sequence<int, M...>) {
-    static constexpr TileFunction table[] = {tile<M + 1, NV>...};
-    return table[height - 1];
+template <int NV, class Out, int... M>
+void run_tile(const Tile<Out>& t, int height, std::integer_sequence<int, M...>) {
+    static constexpr void (*table[])(const Tile<Out>&) = {tile<M + 1, NV, Out>...};
+    table[height - 1](t);
 }
-template <int NV>
-TileFunction tile_of(int height) {
-    return tile_of<NV>(height, std::make_integer_sequence<int, tallest(NV)>{});
+template <int NV, class Out>
+void run_tile(const Tile<Out>& t, int height) {
+    run_tile<NV>(t, height, std::make_integer_sequence<int, tallest(NV)>{});
 }
 
 // `count` pixels from the first of `t` through one group of nv panels, in tiles as equal as they can be.
-inline void multiply(Tile t, int count, int nv) {
+template <class Out>
+void multiply(Tile<Out> t, int count, int nv) {
     const int tiles = (count + tallest(nv) - 1) / tallest(nv), height = count / tiles, taller = count % tiles;
     for (int i = 0; i < tiles; i++) {
         const int rows = height + (i < taller);
-        (nv == 1 ? tile_of<1>(rows) : nv == 2 ? tile_of<2>(rows) : tile_of<3>(rows))(t);
+        nv == 1 ? run_tile<1>(t, rows) : nv == 2 ? run_tile<2>(t, rows) : run_tile<3>(t, rows);
         t.pixels += rows * L;
         t.where += rows;
     }

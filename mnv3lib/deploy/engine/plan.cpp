@@ -65,12 +65,13 @@ class Plan {
     void run(const float* images, float* logits);
 
   private:
-    void stem(const float* image, float* out);
-    void block(size_t number, const float* in, float* out);
-    void expand_and_convolve(const Block& b, const Lines& lines, Size in, Size out, const float* from);
+    void stem(const float* image, Value* out);
+    void block(size_t number, const Value* in, Value* out);
+    void expand_and_convolve(const Block& b, const Lines& lines, Size in, Size out, const Value* from);
     void weigh(const Block& b, Size size);
-    void pool(const float* in);
-    void multiply_all(const Pointwise& p, int pixels, const float* in, float* out, Activation activation, const float* shortcut = nullptr);
+    void pool(const Value* in);
+    template <class Out>
+    void multiply_all(const Pointwise& p, int pixels, const Value* in, Out* out, Activation activation, const Out* shortcut = nullptr);
 
     // A map of so many panels: floats from a panel to the next, and all of them.
     ptrdiff_t panel(Size size) const { return ptrdiff_t(images_) * size.pixels() * L; }
@@ -83,7 +84,8 @@ class Plan {
     std::vector<int> in_order_;
     size_t lines_size_ = 0;
     Arena arena_;
-    float *first_, *second_, *between_, *means_, *squeezed_, *gates_;
+    Value *first_, *second_, *between_, *means_, *squeezed_;
+    float *sums_, *results_;
     std::vector<Scratch> scratch_;
 };
 
@@ -110,24 +112,25 @@ Plan::Plan(const Network& network, int images, Size image) : network_(network), 
     const int most = std::max(images * sizes_[1].pixels(), images);
     for (int i = 0; i < most; i++) in_order_.push_back(i * L);
     const size_t vector = size_t(panels(widest)) * images * L;
-    first_ = arena_.floats(map), second_ = arena_.floats(map), between_ = arena_.floats(wide);
-    means_ = arena_.floats(vector), squeezed_ = arena_.floats(vector), gates_ = arena_.floats(vector);
+    first_ = arena_.get<Value>(map), second_ = arena_.get<Value>(map), between_ = arena_.get<Value>(wide);
+    means_ = arena_.get<Value>(vector), squeezed_ = arena_.get<Value>(vector);
+    sums_ = arena_.get<float>(vector), results_ = arena_.get<float>(vector);
 }
 
 void Plan::run(const float* images, float* logits) {
-    while (int(scratch_.size()) < at::get_num_threads()) scratch_.push_back({arena_.floats(lines_size_), {}, {}, {}});
-    float *in = first_, *out = second_;
+    while (int(scratch_.size()) < at::get_num_threads()) scratch_.push_back({arena_.get<float>(lines_size_), {}, {}, {}});
+    Value *in = first_, *out = second_;
     stem(images, in);
     for (size_t number = 0; number < network_.blocks.size(); number++, std::swap(in, out)) block(number, in, out);
     pool(in);
     multiply_all(network_.hidden, images_, means_, squeezed_, network_.hidden_activation);
-    multiply_all(network_.logits, images_, squeezed_, gates_, NONE);
+    multiply_all(network_.logits, images_, squeezed_, results_, NONE);
     for (int i = 0; i < images_; i++)
         for (int c = 0; c < network_.logits.out; c++)
-            logits[size_t(i) * network_.logits.out + c] = gates_[(size_t(c / L) * images_ + i) * L + c % L];
+            logits[size_t(i) * network_.logits.out + c] = results_[(size_t(c / L) * images_ + i) * L + c % L];
 }
 
-void Plan::stem(const float* image, float* out) {
+void Plan::stem(const float* image, Value* out) {
     const Stem& s = network_.stem;
     const Size in = sizes_[0], to = sizes_[1];
     const int top = zeros_before(s.same, in.height, 3, 2, 1), left = zeros_before(s.same, in.width, 3, 2, 1);
@@ -139,29 +142,30 @@ void Plan::stem(const float* image, float* out) {
     });
 }
 
-void Plan::multiply_all(const Pointwise& p, int pixels, const float* in, float* out, Activation activation, const float* shortcut) {
+template <class Out>
+void Plan::multiply_all(const Pointwise& p, int pixels, const Value* in, Out* out, Activation activation, const Out* shortcut) {
     const ptrdiff_t panel = ptrdiff_t(pixels) * L;
     const int groups = int(p.groups.size()), parts = std::min(at::get_num_threads(), (pixels + tallest(1) - 1) / tallest(1));
     parallel(groups * parts, [&](int task, int) {
         const int group = task / parts, part = task % parts;
         const int from = int(int64_t(pixels) * part / parts), to = int(int64_t(pixels) * (part + 1) / parts);
         const ptrdiff_t first = p.first(group);
-        multiply({in + from * L, panel, p.weight + first * p.in * L, p.bias + first * L, p.in, out + first * panel, panel,
+        multiply<Out>({in + from * L, panel, p.weight + p.packed(first), p.bias + first * L, p.in, out + first * panel, panel,
                   in_order_.data() + from, shortcut ? shortcut + first * panel : nullptr, activation},
                  to - from, p.groups[group]);
     });
 }
 
-void Plan::block(size_t number, const float* in, float* out) {
+void Plan::block(size_t number, const Value* in, Value* out) {
     const Block& b = network_.blocks[number];
     const Size before = sizes_[number + 1], after = sizes_[number + 2];
     expand_and_convolve(b, lines_[number], before, after, in);
     if (b.gate) weigh(b, after);
-    multiply_all(b.projection, images_ * after.pixels(), between_, out, NONE, b.shortcut ? in : nullptr);
+    multiply_all<Value>(b.projection, images_ * after.pixels(), between_, out, NONE, b.shortcut ? in : nullptr);
 }
 
 // One group of panels after another: make lines, and convolve as soon as the lines under the kernel are there.
-void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size out, const float* from) {
+void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size out, const Value* from) {
     const Depthwise& d = b.depthwise;
     const int groups = b.expansion ? int(b.expansion->groups.size()) : panels(d.channels);
     parallel(groups * images_, [&](int task, int thread) {
@@ -169,21 +173,22 @@ void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size
         const int count = b.expansion ? b.expansion->groups[group] : 1, first = b.expansion ? b.expansion->first(group) : group;
         float* kept = scratch_[thread].lines;
         if (b.gate)
-            for (int n = 0; n < count; n++) store(means_ + (ptrdiff_t(first + n) * images_ + image) * L, Vector{});
+            for (int n = 0; n < count; n++) store(sums_ + (ptrdiff_t(first + n) * images_ + image) * L, Vector{});
         for (int line = 0; line < count * lines.kept; line++) lines.clear_ends(kept + ptrdiff_t(line) * lines.pitch * L, in.width);
-        const float* map = from + ptrdiff_t(image) * in.pixels() * L;
+        const Value* map = from + ptrdiff_t(image) * in.pixels() * L;
         auto make = [&](int y) {
             float* line = kept + ptrdiff_t(y % lines.kept) * lines.pitch * L;
-            const float* pixels = map + ptrdiff_t(y) * in.width * L;
+            const Value* pixels = map + ptrdiff_t(y) * in.width * L;
             if (!b.expansion) {
                 for (int row = 0; row < lines.at_once; row++) {
-                    const float* source = pixels + first * panel(in) + ptrdiff_t(row) * in.width * L;
-                    std::copy(source, source + in.width * L, line + (ptrdiff_t(row) * lines.pitch + lines.left) * L);
+                    const Value* source = pixels + first * panel(in) + ptrdiff_t(row) * in.width * L;
+                    float* to = line + (ptrdiff_t(row) * lines.pitch + lines.left) * L;
+                    for (int x = 0; x < in.width; x++) store(to + x * L, load(source + x * L));
                 }
                 return;
             }
             const Pointwise& p = *b.expansion;
-            multiply({pixels, panel(in), p.weight + ptrdiff_t(first) * p.in * L, p.bias + first * L, p.in, line,
+            multiply<float>({pixels, panel(in), p.weight + p.packed(first), p.bias + first * L, p.in, line,
                       lines.panel(), lines.where.data(), nullptr, b.activation},
                      lines.at_once * in.width, count);
         };
@@ -202,7 +207,7 @@ void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size
                 convolve({kept + n * lines.panel(), offsets.data(), begin, end, d.weight + at * d.kernel * d.kernel * L,
                           d.bias + at * L, d.kernel, d.stride, d.dilation,
                           between_ + at * panel(out) + (ptrdiff_t(image) * out.pixels() + ptrdiff_t(y) * out.width) * L,
-                          b.gate ? means_ + (at * images_ + image) * L : nullptr, b.activation},
+                          b.gate ? sums_ + (at * images_ + image) * L : nullptr, b.activation},
                          out.width);
             }
         }
@@ -212,25 +217,25 @@ void Plan::expand_and_convolve(const Block& b, const Lines& lines, Size in, Size
 // Squeeze-and-excitation: the depthwise layer has added up each channel.
 void Plan::weigh(const Block& b, Size size) {
     const int count = panels(b.depthwise.channels) * images_;
-    for (int i = 0; i < count; i++) store(means_ + i * L, load(means_ + i * L) * (1.f / size.pixels()));
+    for (int i = 0; i < count; i++) store(means_ + i * L, load(sums_ + i * L) * (1.f / size.pixels()));
     multiply_all(b.gate->squeeze, images_, means_, squeezed_, RELU);
-    multiply_all(b.gate->excite, images_, squeezed_, gates_, HARD_SIGMOID);
+    multiply_all(b.gate->excite, images_, squeezed_, results_, HARD_SIGMOID);
     parallel(count, [&](int i, int) {
-        const Vector gate = load(gates_ + ptrdiff_t(i) * L);
-        float* map = between_ + ptrdiff_t(i) * size.pixels() * L;
+        const Vector gate = load(results_ + ptrdiff_t(i) * L);
+        Value* map = between_ + ptrdiff_t(i) * size.pixels() * L;
         for (int m = 0; m < size.pixels(); m++) store(map + m * L, load(map + m * L) * gate);
     });
 }
 
 // The last convolution and the mean of each channel; what it gives is used at once and never stored as a map.
-void Plan::pool(const float* in) {
+void Plan::pool(const Value* in) {
     const Pointwise& p = network_.last;
     const int pixels = sizes_.back().pixels();
     const ptrdiff_t panel = this->panel(sizes_.back());
     parallel(int(p.groups.size()) * images_, [&](int task, int thread) {
         const int group = task / images_, image = task % images_, first = p.first(group);
         float* map = scratch_[thread].lines;
-        multiply({in + ptrdiff_t(image) * pixels * L, panel, p.weight + ptrdiff_t(first) * p.in * L, p.bias + first * L,
+        multiply<float>({in + ptrdiff_t(image) * pixels * L, panel, p.weight + p.packed(first), p.bias + first * L,
                   p.in, map, ptrdiff_t(pixels) * L, in_order_.data(), nullptr, network_.last_activation},
                  pixels, p.groups[group]);
         for (int n = 0; n < p.groups[group]; n++) {

@@ -12,7 +12,7 @@ struct Stem {
     float *weight, *bias;  // [panel][plane][line][column][lane]
 
     Stem(Arena& arena, const float* w, const float* b, int out_, int in_, bool same_, Activation activation_)
-        : in(in_), out(out_), same(same_), activation(activation_), weight(arena.floats(size_t(panels(out_)) * L * in_ * 9)), bias(arena.floats(size_t(panels(out_)) * L)) {
+        : in(in_), out(out_), same(same_), activation(activation_), weight(arena.get<float>(size_t(panels(out_)) * L * in_ * 9)), bias(arena.get<float>(size_t(panels(out_)) * L)) {
         std::copy(b, b + out, bias);
         const int taps = in * 9;
         for (int c = 0; c < out; c++)
@@ -24,7 +24,7 @@ constexpr int STEM_WIDTH = REGISTERS == 32 ? 14 : 7;
 
 // `lines`: the pixel under the kernel's first column for result 0, of each plane's three lines; null above and below.
 template <int WIDTH>
-void stem_tile(const float* const* lines, int count, const float* weight, const float* bias, float* out, Activation activation) {
+void stem_tile(const float* const* lines, int count, const float* weight, const float* bias, Value* out, Activation activation) {
     Vector sum[WIDTH];
     const Vector b = load(bias);
     repeat<WIDTH>([&](auto m) INLINED { sum[m] = b; });
@@ -41,7 +41,7 @@ void stem_tile(const float* const* lines, int count, const float* weight, const 
     });
 }
 
-using StemFunction = void (*)(const float* const*, int, const float*, const float*, float*, Activation);
+using StemFunction = void (*)(const float* const*, int, const float*, const float*, Value*, Activation);
 template <int... M>
 StemFunction stem_tile_of(int width, std::integer_sequence<int, M...>) {
     static constexpr StemFunction table[] = {stem_tile<M + 1>...};
@@ -50,7 +50,7 @@ StemFunction stem_tile_of(int width, std::integer_sequence<int, M...>) {
 
 // One line of results of all panels. `image`: its planes; `top`, `left`: where the kernel of result 0 begins; `panel`: from
 // an output panel to the next. `lines`, `edge`: room for 3 lines a plane, and for what is under a tile at the edge.
-inline void stem_row(const Stem& s, const float* image, int height, int width, int top, int left, float* out, ptrdiff_t panel,
+inline void stem_row(const Stem& s, const float* image, int height, int width, int top, int left, Value* out, ptrdiff_t panel,
                      int count, std::vector<const float*>& lines, std::vector<float>& edge) {
     constexpr int UNDER = 2 * STEM_WIDTH + 1;  // pixels under the widest tile
     lines.resize(s.in * 3), edge.resize(s.in * 3 * UNDER);

@@ -1,0 +1,151 @@
+"""The fastest way to run a network here: all that can be had are tried, checked and timed in turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mnv3lib._checks import one_of, positive_int
+from mnv3lib.deploy.errors import Unavailable
+from mnv3lib.deploy.latency import Comparison, Ratio, compare
+from mnv3lib.deploy.paths import PATHS, Run, label
+
+__all__ = ["Attempt", "Optimized", "optimize"]
+
+#: How far the logits may be from those of the model in float32, in standard deviations of these.
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.1}
+_PLAIN = next(iter(PATHS))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of one way.
+
+    Attributes:
+        name: of the way.
+        error: largest difference of a logit from the model's, in standard deviations of the model's logits; None if it
+            did not run.
+        ratio: of its time to that of the model as it is; None if it was not timed.
+        refused: why it is not used, or None.
+    """
+
+    name: str
+    error: float | None = None
+    ratio: Ratio | None = None
+    refused: str | None = None
+
+
+class Optimized:
+    """A network in the fastest way that was found, for images of one shape.
+
+    Attributes:
+        name: of the way.
+        report: what was tried, the fastest first.
+        noisy: whether something disturbed the timing.
+    """
+
+    def __init__(self, run: Run, name: str, shape: tuple[int, ...], report: tuple[Attempt, ...], noisy: bool) -> None:
+        self._run, self._shape = run, shape
+        self.name, self.report, self.noisy = name, report, noisy
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of images of the example's shape.
+
+        Raises:
+            TypeError, ValueError: for another shape or type.
+        """
+        if not isinstance(images, Tensor) or images.dtype != torch.float32:
+            raise TypeError(f"images must be a float32 tensor, got {getattr(images, 'dtype', type(images).__name__)}")
+        if tuple(images.shape) != self._shape:
+            raise ValueError(f"images must have the shape {self._shape} it was made for, got {tuple(images.shape)}")
+        return self._run(images)
+
+    def __str__(self) -> str:
+        width = max(len(attempt.name) for attempt in self.report)
+        lines = [f"{'':{width}}  {'error':>7}  time against {_PLAIN}"]
+        for one in self.report:
+            error = f"{one.error:.0e}" if one.error is not None else ""
+            lines.append(f"{one.name:{width}}  {error:>7}  {one.ratio or ''}{one.refused or ''}")
+        if self.noisy:
+            lines.append("Something disturbed the timing; try again when the machine is idle.")
+        return "\n".join(lines)
+
+
+def optimize(
+    model: nn.Module, example: Tensor, precision: str = "fp32", *, threads: int = 1, rounds: int = 15
+) -> Optimized:
+    """Find the fastest way to run ``model`` on images like ``example``, on this CPU and of what is installed.
+
+    Every way is checked against the model: one whose logits stray is refused. Some compile for a minute. The model is
+    not changed, and later changes of it are not seen.
+
+    Args:
+        model: in evaluation mode.
+        example: images of the shape in question, float32, on the CPU.
+        precision: ``"fp32"``, or ``"bf16"`` to try ways that compute in bfloat16 as well.
+        threads: to compute with.
+        rounds: of the timing, 5 or more.
+
+    Raises:
+        TypeError, ValueError: naming the argument, the value and the range.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if model.training:
+        raise ValueError("model must be in evaluation mode, call model.eval() first")
+    if not isinstance(example, Tensor) or example.dtype != torch.float32 or example.device.type != "cpu":
+        raise TypeError(f"example must be a float32 tensor on the CPU, got {getattr(example, 'dtype', example)!r}")
+    if example.ndim != 4 or 0 in example.shape:
+        raise ValueError(f"example must have the shape (N, C, H, W), got {tuple(example.shape)}")
+    wanted = one_of("precision", precision, tuple(TOLERANCES))
+    positive_int("threads", threads)
+    example = example.detach().contiguous()
+    with torch.no_grad():
+        expected = model(example)
+
+    runs: dict[str, Run] = {}
+    attempts: dict[str, Attempt] = {}
+    for way, path in PATHS.items():
+        for kind in dict.fromkeys(("fp32", wanted)):
+            if kind not in path.precisions:
+                continue
+            name = label(way, kind)
+            try:
+                run = path.build(model, example, threads, kind)
+                error = _error(run(example), expected)
+            except (Unavailable, ValueError, TypeError) as problem:
+                attempts[name] = Attempt(name, refused=f"refused: {problem}")
+                continue
+            if not error <= TOLERANCES[kind]:
+                refused = f"refused: its logits stray further than {TOLERANCES[kind]:g}"
+                attempts[name] = Attempt(name, error, refused=refused)
+                continue
+            runs[name], attempts[name] = run, Attempt(name, error)
+    found = compare({name: _Call(run, example) for name, run in runs.items()}, rounds=rounds, threads=threads)
+    return _chosen(runs, attempts, found, tuple(example.shape))
+
+
+class _Call:
+    """A run of the example."""
+
+    def __init__(self, run: Run, example: Tensor) -> None:
+        self.run, self.example = run, example
+
+    def __call__(self) -> Tensor:
+        return self.run(self.example)
+
+
+def _chosen(runs: dict[str, Run], attempts: dict[str, Attempt], found: Comparison, shape: tuple[int, ...]) -> Optimized:
+    timed = [Attempt(name, attempts[name].error, found.ratio(name)) for name in runs]
+    timed.sort(key=lambda attempt: attempt.ratio.median)  # type: ignore[union-attr]
+    refused = [attempt for attempt in attempts.values() if attempt.refused]
+    fastest = timed[0].name
+    return Optimized(runs[fastest], fastest, shape, (*timed, *refused), found.noisy)
+
+
+def _error(found: Tensor, expected: Tensor) -> float:
+    """Largest difference in standard deviations of what is expected."""
+    spread = float(expected.std()) if expected.numel() > 1 else 0.0
+    return float((found.float() - expected).abs().max()) / (spread or 1.0)

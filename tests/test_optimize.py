@@ -1,0 +1,138 @@
+"""The fastest way that gives a network's logits is chosen, and the report says what came of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from networks import pictures, shaken
+from reference import relative_error, same_bits
+from torch import Tensor, nn
+
+from mnv3lib import mobilenet_v3_small
+from mnv3lib.deploy import Comparison, Engine, Unavailable, optimize, paths
+from mnv3lib.deploy.paths import PATHS, Path, Run
+
+ONE = pictures(2, 3, 40, 33)
+
+
+def small() -> nn.Module:
+    return shaken(mobilenet_v3_small(num_classes=9, width_mult=0.35)).eval()
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """The model as it is, and what a test adds."""
+    found = {"PyTorch": PATHS["PyTorch"]}
+    monkeypatch.setattr("mnv3lib.deploy.fastest.PATHS", found)
+    return found
+
+
+def takes(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    """What a comparison finds; speeds of the machine that runs the tests decide nothing."""
+
+    def compared(runs: Any, **options: Any) -> Comparison:
+        assert set(runs) == set(seconds)
+        return Comparison({name: [seconds[name]] * 5 for name in runs}, next(iter(runs)), [seconds["PyTorch"]] * 5, 1)
+
+    monkeypatch.setattr("mnv3lib.deploy.fastest.compare", compared)
+
+
+@pytest.mark.parametrize("way", ["PyTorch", "folded, channels last", "matrix products", "engine"])
+def test_every_way_gives_the_logits(way: str) -> None:
+    model = small()
+    run = PATHS[way].build(model, ONE, 1, "fp32")
+    with torch.no_grad():
+        assert relative_error(run(ONE), model(ONE)) < 1e-4
+        assert relative_error(run(ONE.flip(0)), model(ONE.flip(0))) < 1e-4
+    assert not run(ONE).requires_grad
+
+
+def test_the_fastest_is_chosen(ways: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    ways["slow"] = ways["PyTorch"]
+    ways["engine"] = PATHS["engine"]
+    ways["matrix products"] = PATHS["matrix products"]
+    takes(monkeypatch, **{"PyTorch": 0.010, "slow": 0.020, "engine": 0.003, "matrix products": 0.007})
+    made = optimize(small(), ONE)
+    assert made.name == "engine"
+    assert [one.name for one in made.report] == ["engine", "matrix products", "PyTorch", "slow"]
+    assert [one.ratio.median for one in made.report if one.ratio] == pytest.approx([0.3, 0.7, 1.0, 2.0])
+    assert same_bits(made(ONE), Engine(small())(ONE))
+    assert "matrix products" in str(made)
+    takes(monkeypatch, **{"PyTorch": 0.010, "slow": 0.020, "engine": 0.030, "matrix products": 0.007})
+    assert optimize(small(), ONE).name == "matrix products"
+
+
+def test_a_way_whose_logits_stray_is_refused(ways: dict[str, Path]) -> None:
+    ways["zeros"] = Path(lambda *a: lambda images: torch.zeros(len(images), 9))
+    ways["nothing"] = Path(lambda *a: lambda images: torch.full((len(images), 9), torch.nan))
+    made = optimize(small(), ONE, rounds=5)
+    assert made.name == "PyTorch"
+    refused = {one.name: one.refused for one in made.report if one.refused}
+    assert set(refused) == {"zeros", "nothing"}
+    assert all("stray" in str(why) for why in refused.values())
+
+
+def test_what_is_not_here_is_named(ways: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr(paths, "import_module", missing)
+    for name in ("ONNX Runtime", "OpenVINO", "ExecuTorch"):
+        ways[name] = PATHS[name]
+    said = str(optimize(small(), ONE, rounds=5))
+    for package in ("onnxruntime", "openvino", "executorch"):
+        assert f"pip install {package}" in said
+
+
+def test_a_network_that_the_engine_does_not_know_runs_otherwise(ways: dict[str, Path]) -> None:
+    ways["engine"] = PATHS["engine"]
+    made = optimize(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(2)).eval(), ONE, rounds=5)
+    assert made.name == "PyTorch"
+    assert "MobileNetV3 for classification" in str(made)
+
+
+def test_bfloat16_is_tried_where_it_is_asked_for(ways: dict[str, Path]) -> None:
+    seen = []
+
+    def build(model: nn.Module, example: Tensor, threads: int, precision: str) -> Run:
+        seen.append((precision, threads))
+        raise Unavailable("not today")
+
+    ways["half"] = Path(build, ("fp32", "bf16"))
+    assert "half, bf16" not in str(optimize(small(), ONE, rounds=5, threads=2))
+    assert seen == [("fp32", 2)]
+    assert "half, bf16" in str(optimize(small(), ONE, "bf16", rounds=5))
+    assert seen[1:] == [("fp32", 1), ("bf16", 1)]
+
+
+def test_only_the_example_s_shape_is_taken(ways: dict[str, Path]) -> None:
+    made = optimize(small(), ONE, rounds=5)
+    with pytest.raises(ValueError, match=r"shape \(2, 3, 40, 33\) it was made for, got \(1, 3, 40, 33\)"):
+        made(ONE[:1])
+    with pytest.raises(TypeError, match=r"float32 tensor, got torch.float64"):
+        made(ONE.double())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((print, ONE), "model must be a torch.nn.Module, got builtin_function_or_method"),
+        ((mobilenet_v3_small(width_mult=0.25), ONE), "evaluation mode"),
+        ((small(), ONE.double()), "example must be a float32 tensor on the CPU, got torch.float64"),
+        ((small(), ONE[0]), r"example must have the shape \(N, C, H, W\), got \(3, 40, 33\)"),
+        ((small(), ONE[:0]), r"got \(0, 3, 40, 33\)"),
+        ((small(), ONE, "fp64"), "precision must be one of 'fp32', 'bf16', got 'fp64'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        optimize(*arguments)
+
+
+@pytest.mark.slow
+def test_the_compiled_network_gives_the_logits() -> None:
+    model = small()
+    with torch.no_grad():
+        assert relative_error(PATHS["torch.compile"].build(model, ONE, 1, "fp32")(ONE), model(ONE)) < 1e-4
