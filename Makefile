@@ -90,10 +90,11 @@ mutants: $(STAMP) ## change the library at random and see whether the quick test
 	$(BIN)/python tools/mutants.py $(ROOM) $(addprefix --sample ,$(SAMPLE)) $(addprefix --jobs ,$(JOBS))
 	$(call took)
 
-bench: $(STAMP) ## measure training speed, paired ratios in one process
+bench: $(STAMP) ## measure the speed of training and of inference, paired ratios in one process
 	@start=$$SECONDS
 	$(call say,'Measuring')
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/inference.py
 	$(call took)
 
 clean: ## delete the built book and the caches
