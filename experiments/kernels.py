@@ -5,7 +5,8 @@
 Sums of floats depend on the kernels that PyTorch picks for a processor, and a training makes much of a last bit. How
 much is what this measures: each run differs from the others in its kernels alone, those of this machine and those that
 ``tools/portable.py`` makes it take. Runs are minutes long, so they are run one after the other. The result is
-``book/_data/measured/kernels.json``, in the form of the other studies; ``kernels`` of what a run was made with names them.
+``book/_data/measured/kernels.json``, in the form of the other studies; ``kernels`` of what a run was made with names
+them.
 """
 
 from __future__ import annotations

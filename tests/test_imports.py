@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "weights": {"_checks", "_files", "config", "network", "rows"},
     "tasks": {"_checks", "blocks", "config", "cost", "network"},
     "training": {"_lazy", "_checks", "_files", "config", "cost", "data", "network", "recipe", "tasks", "weights"},
-    "deploy": {"_checks", "_files", "blocks", "cost"},
+    "deploy": {"_checks", "_files", "blocks", "cost", "pointwise"},
     "explore": {"_lazy", "_checks", "config", "cost", "rows"},
     "__init__": {"_lazy", "config", "cost", "network"},  # network for type checkers only
 }
@@ -110,6 +110,7 @@ def test_lazy_names_are_the_things_themselves() -> None:
         from mnv3lib import mobilenet_v4  # noqa: F401
 
 
+@pytest.mark.slow
 def test_every_room_is_an_attribute_of_the_library() -> None:
     public = [room for room in ARROWS if not room.startswith("_")]
     code = "import mnv3lib; assert {0!r} in dir(mnv3lib); assert mnv3lib.{0}.__name__ == 'mnv3lib.{0}'"

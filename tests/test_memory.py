@@ -76,6 +76,7 @@ def has_mallinfo2() -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_mallinfo2(), reason="needs glibc 2.33")
 def test_freed_memory_stays_in_the_heap() -> None:
     least, most, first = after_steps("keep_freed_memory()")

@@ -64,6 +64,7 @@ def test_names_differ_and_every_room_has_its_mistakes() -> None:
     assert rooms >= torch_free | {"blocks.py", "network.py", "data", "training", "weights", "explore", "figures"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_two_mistakes_are_caught(name: str, caught_by: Try) -> None:
     (mistake,) = [mistake for mistake in MISTAKES if mistake.name == name]

@@ -720,6 +720,7 @@ print(len(found), len(made), path.name)
 """
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_end_with_one_whole_file(folder: Path) -> None:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     command = [sys.executable, "-W", "error", "-c", BUILD, str(folder), "300"]

@@ -189,6 +189,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
     """The system takes no byte more in the middle of a file: here it limits files to 100,000 bytes."""
     pytest.importorskip("resource", reason="needs a system that can limit the size of files")

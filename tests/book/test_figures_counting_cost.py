@@ -117,6 +117,7 @@ print(sum(event.self_cpu_memory_usage for event in seen.function_events) - 4 * l
 """
 
 
+@pytest.mark.slow
 @pytest.mark.proves(
     "Bytes that training keeps for the backward pass, by chapter 09's formula",
     against="what PyTorch's allocator did not get back after a forward pass",

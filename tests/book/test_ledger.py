@@ -99,6 +99,7 @@ def test_nothing_is_written_of_a_run_with_a_fault(tmp_path: Path, text: str, wor
     assert not (tmp_path / "_data").exists()
 
 
+@pytest.mark.slow
 def test_a_run_can_be_kept_as_junit_xml(tmp_path: Path) -> None:
     """With the settings of this repository, what a test records is a property of it, and no error."""
     (tmp_path / "test_x.py").write_text("def test_it(record_property):\n    record_property('measured', '3 images')\n")

@@ -138,6 +138,7 @@ def test_variants_follow_each_other_or_stand_alone() -> None:
     assert alone["third-0.25"] == [*TINY["common"], "averaging.ema_decay=0", "seed=5"]
 
 
+@pytest.mark.slow
 def test_runs_are_made_joined_and_made_again_bit_for_bit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variant, seed, _ in RUN.runs_of(TINY):
         RUN.run_one("tiny", variant, seed)

@@ -55,6 +55,7 @@ def test_raw_markup_is_recognised(text: str) -> None:
 
 
 @each_notebook
+@pytest.mark.slow
 def test_plain_nbconvert_shows_no_raw_markup(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert raw_markup(prose(notebook)) == []

@@ -233,6 +233,7 @@ def test_make_says_what_there_is(tmp_path: Path) -> None:
     assert all(f"  {target} " in said for target in targets())
 
 
+@pytest.mark.slow
 def test_make_refuses_an_old_python_and_an_interrupted_install(tmp_path: Path) -> None:
     place = tmp_path / "a path with spaces"
     place.mkdir()
