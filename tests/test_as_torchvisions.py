@@ -185,6 +185,7 @@ def test_the_network_as_published_can_be_scripted_and_traced(variant: str) -> No
     assert images.grad.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_stochastic_depth_in_a_graph_and_a_script_draws_the_same(mode: str) -> None:
     model, images = calibrated(stochastic_depth=0.5), batch(4, 3, 40, 40)
@@ -207,6 +208,7 @@ def test_stochastic_depth_has_one_factor_for_each_image(shape: tuple[int, ...]) 
     assert same_bits(each.amin(1), each.amax(1))
 
 
+@pytest.mark.slow
 def test_taps_can_be_scripted_and_traced() -> None:
     taps, images = FeatureTaps(calibrated()), batch(2, 3, 40, 40)
     with torch.no_grad():

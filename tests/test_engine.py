@@ -57,19 +57,14 @@ def error(model: nn.Module, images: torch.Tensor, **options: Any) -> float:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.proves(
     "The engine: logits of both variants over widths, tails, dilation and odd sizes",
     against="the network in float64, 2 variants × 11 widths × tail × dilation",
     tolerance=TOLERANCE,
     unit="relative to the spread",
 )
-@pytest.mark.parametrize(
-    ("tail", "dilated"),
-    [
-        (False, True),
-        *(pytest.param(*options, marks=pytest.mark.slow) for options in ((False, False), (True, False), (True, True))),
-    ],
-)
+@pytest.mark.parametrize(("tail", "dilated"), [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("variant", [large, small])
 def test_the_engine_gives_the_network_s_logits(variant: Any, tail: bool, dilated: bool, deviation: Deviation) -> None:
     for number, width in enumerate(WIDTHS):
@@ -274,14 +269,17 @@ def answer(process: subprocess.Popen[str]) -> Any:
     return json.loads(out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_says_what_to_install() -> None:
     assert "C++17 compiler, and 'no-such-compiler' is not here" in answer(run(TRY, CXX="no-such-compiler"))
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_is_told() -> None:
     assert "the compiler refused" in answer(run(TRY, CXX="false"))
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = answer(run(TRY, MNV3LIB_CACHE=str(tmp_path / "file")))

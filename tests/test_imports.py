@@ -87,6 +87,7 @@ def test_light_rooms_load_nothing_heavy(code: str) -> None:
     assert not loaded & {"mnv3lib.blocks", "mnv3lib.network", "mnv3lib.explore"}
 
 
+@pytest.mark.slow
 def test_torch_comes_with_the_first_name_that_needs_it() -> None:
     loaded = set(loaded_by("import sys, mnv3lib; assert 'torch' not in sys.modules; mnv3lib.mobilenet_v3_small"))
     assert {"torch", "mnv3lib.network", "mnv3lib.blocks"} <= loaded

@@ -27,6 +27,7 @@ def test_a_room_has_files_and_tests(room: str) -> None:
             assert TOOL.expanded([pattern], folder), pattern
 
 
+@pytest.mark.slow
 def test_a_sample_is_the_same_every_time_and_every_mutant_another(capsys: pytest.CaptureFixture[str]) -> None:
     first = TOOL.sample("cost", 8, 3)
     assert first == TOOL.sample("cost", 8, 3) != TOOL.sample("cost", 8, 4)

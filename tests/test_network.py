@@ -488,6 +488,7 @@ def test_same_padding_can_be_traced_by_symbols() -> None:
 
 
 @EXPORT
+@pytest.mark.slow
 def test_export_of_taps() -> None:
     taps = FeatureTaps(calibrated(width_mult=0.35))
     program = torch.export.export(taps, (batch(1, 3, 64, 64),))

@@ -149,6 +149,7 @@ assert "torch" not in sys.modules
 """
 
 
+@pytest.mark.slow
 @pytest.mark.proves(
     "images are the same bytes in every process, with and without the processor's vector instructions",
     against="SHA-256 of 120 scenes of two difficulties, made in another order",
@@ -742,6 +743,7 @@ def test_processes_that_build_at_once_end_with_one_whole_file(folder: Path) -> N
     assert all(made[i].tobytes() == render.render(EASY, "train", 0, i).tobytes() for i in (0, 150, 299))
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(folder: Path) -> None:
     command = [sys.executable, "-c", BUILD, str(folder), "20000"]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -119,6 +119,7 @@ def architecture(model: nn.Module) -> list[tuple[Any, ...]]:
     return [*layers, *tensors, *((name, tuple(value.shape)) for name, value in model.named_buffers())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "name", "more"),
     [*((*one, {}) for one in BUILDERS), *((*one, {"trainable_backbone_layers": 1}) for one in BUILDERS[2:])],

@@ -247,6 +247,7 @@ def test_killed_while_saving(tmp_path: Path) -> None:
         assert values <= {saved, saved + 1}
 
 
+@pytest.mark.slow
 def test_light_until_used() -> None:
     """Neither the hub's library nor safetensors is loaded before a file needs it."""
     script = (

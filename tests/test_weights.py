@@ -169,6 +169,7 @@ def last_map(trunk: nn.Module, images: Tensor) -> Tensor:
     return list(maps.values())[-1] if isinstance(maps, dict) else maps
 
 
+@pytest.mark.slow
 @pytest.mark.proves(
     "The trunk out of torchvision's LR-ASPP, DeepLabV3, SSDLite and Faster R-CNN",
     against="its maps in torchvision 0.29.2, random weights and statistics",

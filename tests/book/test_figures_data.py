@@ -20,6 +20,7 @@ def frames(drawing: Any) -> list[Any]:
     return [frame for frame in drawing.figure.axes if frame.images]
 
 
+@pytest.mark.slow
 def test_classes_are_written_above_and_counted() -> None:
     dataset = scenes()
     drawing = contact_sheet(dataset, 5, columns=2, first=3)

@@ -238,6 +238,7 @@ def test_every_axis_is_measured() -> None:
         assert pixels[20 * place : 20 * (place + 1)].equal(expected.as_subclass(torch.Tensor).float())
 
 
+@pytest.mark.slow
 def test_networks_are_measured_again_and_nothing_else_changes(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
