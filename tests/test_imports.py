@@ -37,7 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "weights": {"_checks", "_files", "config", "network", "rows"},
     "tasks": {"_checks", "blocks", "config", "cost", "network"},
     "training": {"_lazy", "_checks", "_files", "config", "cost", "data", "network", "recipe", "tasks", "weights"},
-    "deploy": {"_checks", "_files", "blocks", "cost", "pointwise"},
+    "deploy": {"_checks", "_files", "blocks", "config", "cost", "pointwise", "rows"},
     "explore": {"_lazy", "_checks", "config", "cost", "rows"},
     "__init__": {"_lazy", "config", "cost", "network"},  # network for type checkers only
 }
