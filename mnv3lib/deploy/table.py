@@ -2,8 +2,8 @@
 
 A part is a stem, a bottleneck, a last convolution or a classifier, with all that its time depends on: channels, kernel,
 stride, dilation, squeeze-and-excitation, activation, and the size of what enters. Networks of a family share many of
-them, so a table of a few hundred parts tells the time of thousands of networks; NetAdapt searches with such a table (Yang
-et al., arXiv:1804.03230).
+them, so a table of a few hundred parts tells the time of thousands of networks; NetAdapt searches with such a table
+(Yang et al., arXiv:1804.03230).
 """
 
 from __future__ import annotations
