@@ -193,7 +193,12 @@ def test_wrappers_around_a_part_of_the_network_are_taken_off() -> None:
     assert_same_state(ours, trained)
 
 
-@pytest.mark.parametrize("kind", ["compiled", "parallel", "compiled, parallel", "parallel, compiled", "a part"])
+COMPILED = [
+    pytest.param(kind, marks=pytest.mark.slow) for kind in ("compiled", "compiled, parallel", "parallel, compiled")
+]
+
+
+@pytest.mark.parametrize("kind", ["parallel", "a part", *COMPILED])
 def test_wrapped_networks_are_filled(kind: str, tmp_path: Path) -> None:
     trained, ours = network(), network(1)
     wrapped: Any = ours

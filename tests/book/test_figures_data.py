@@ -35,6 +35,7 @@ def test_classes_are_written_above_and_counted() -> None:
     assert len(frames(contact_sheet(dataset, 99))) == 10
 
 
+@pytest.mark.slow
 def test_boxes_are_drawn_around_their_pixels() -> None:
     dataset = scenes(task="detection")
     drawing = contact_sheet(dataset, 3)
