@@ -109,7 +109,7 @@ class LatencyTable:
 
     Attributes:
         seconds: of each part, one image.
-        made: processor, versions, threads and commit, of :func:`mnv3lib.provenance.made`.
+        made: processor, versions, threads and commit, of ``mnv3lib.provenance.made``.
     """
 
     seconds: Mapping[Part, float]
