@@ -334,7 +334,10 @@ def interrupted(folder: Path, recipe: Recipe, step: int) -> None:
         train(recipe, folder, datasets=(Stop(50), images[1]), device="cpu")
 
 
-@pytest.mark.parametrize("damage", ["missing", "damaged", "another's", "the average's"])
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", *(pytest.param(one, marks=pytest.mark.slow) for one in ("damaged", "another's", "the average's"))],
+)
 def test_best_weights_that_are_lost_are_noticed_at_once(
     tmp_path: Path, measured: Callable[..., None], damage: str
 ) -> None:

@@ -207,6 +207,7 @@ def test_a_picture_beside_a_drawing_is_compared_by_its_pixels() -> None:
     assert differences('<img src="a.png">', '<img src="b.png">') != []
 
 
+@pytest.mark.slow
 def test_what_differs_is_told_with_its_place(right: str) -> None:
     told = differences(right, figure(label=DRAWN["label"] + 0.75))
     assert all(re.match(r"drawing 1, text_\d+, text \w+: .* is now ", text) for text in told)

@@ -52,6 +52,7 @@ def run(folder: Path, text: str, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_written_is_what_was_noted_and_then_holds(tmp_path: Path) -> None:
     status, said = run(tmp_path, GOOD, "--write-ledger")
     assert status == 0, said
@@ -63,6 +64,7 @@ def test_what_is_written_is_what_was_noted_and_then_holds(tmp_path: Path) -> Non
     assert run(tmp_path, GOOD, "-k", "0.0")[0] == 0, "a part of the tests is compared as far as it goes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
