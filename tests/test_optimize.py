@@ -47,6 +47,11 @@ def test_every_way_gives_the_logits(way: str) -> None:
         assert relative_error(run(ONE), model(ONE)) < 1e-4
         assert relative_error(run(ONE.flip(0)), model(ONE.flip(0))) < 1e-4
     assert not run(ONE).requires_grad
+    before = run(ONE)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert same_bits(run(ONE), before)  # later changes of the model are not seen
 
 
 def test_the_fastest_is_chosen(ways: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

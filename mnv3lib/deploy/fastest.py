@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def optimize(
         model: in evaluation mode.
         example: images of the shape in question, float32, on the CPU.
         precision: ``"fp32"``, or ``"bf16"`` to try ways that compute in bfloat16 as well.
-        threads: to compute with.
+        threads: to compute with. Later calls of PyTorch and our engine follow ``torch.set_num_threads``.
         rounds: of the timing, 5 or more.
 
     Raises:
@@ -123,18 +124,8 @@ def optimize(
                 attempts[name] = Attempt(name, error, refused=refused)
                 continue
             runs[name], attempts[name] = run, Attempt(name, error)
-    found = compare({name: _Call(run, example) for name, run in runs.items()}, rounds=rounds, threads=threads)
+    found = compare({name: partial(run, example) for name, run in runs.items()}, rounds=rounds, threads=threads)
     return _chosen(runs, attempts, found, tuple(example.shape))
-
-
-class _Call:
-    """A run of the example."""
-
-    def __init__(self, run: Run, example: Tensor) -> None:
-        self.run, self.example = run, example
-
-    def __call__(self) -> Tensor:
-        return self.run(self.example)
 
 
 def _chosen(runs: dict[str, Run], attempts: dict[str, Attempt], found: Comparison, shape: tuple[int, ...]) -> Optimized:

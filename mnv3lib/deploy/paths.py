@@ -6,6 +6,7 @@ function of images of that shape. A way that needs a package or a compiler that 
 
 from __future__ import annotations
 
+import copy
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ Run = Callable[[Tensor], Tensor]
 
 
 def _eager(model: nn.Module, example: Tensor, threads: int, precision: str) -> Run:
-    return _inferring(model)
+    return _inferring(copy.deepcopy(model))  # like all others it does not see what becomes of the model
 
 
 def _channels_last(model: nn.Module, example: Tensor, threads: int, precision: str) -> Run:
