@@ -36,7 +36,7 @@ PAGES = {
         "160": "a stop of the explorer",
         "224": "a stop of the explorer",
         "0.75": "a stop of the explorer",
-        "6.5": "size of .venv in GB, measured when requirements.txt was pinned",
+        "7": "size of .venv in GB, measured when requirements.txt was pinned",
         "20": "reading time in minutes, as the chapters print it",
     },
     "api.md": {},
