@@ -23,7 +23,7 @@ import torch
 
 from mnv3lib._checks import one_of, positive_int, positive_real
 
-__all__ = ["Comparison", "Ratio", "compare"]
+__all__ = ["Comparison", "Ratio", "compare", "quiet"]
 
 #: A ratio of the baseline to itself that strays further than this in half of the rounds is worth a word.
 _QUIET = 0.05
@@ -134,7 +134,7 @@ def compare(
     positive_real("seconds", seconds)
     positive_int("threads", threads)
 
-    with _quiet(threads):
+    with quiet(threads):
         turns = {name: _Turn(candidate, seconds) for name, candidate in candidates.items()}
         turns[_AGAIN] = turns[first]
         found: dict[str, list[float]] = {name: [] for name in turns}
@@ -170,7 +170,7 @@ class _Turn:
 
 
 @contextmanager
-def _quiet(threads: int) -> Iterator[None]:
+def quiet(threads: int) -> Iterator[None]:
     """So many threads for PyTorch, and no garbage collection between two looks at the clock."""
     before, collects = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(threads)

@@ -9,7 +9,7 @@ them, so a table of a few hundred parts tells the time of thousands of networks;
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from mnv3lib.cost import profile
 from mnv3lib.deploy.latency import compare
 from mnv3lib.rows import Activation, Padding
 
-__all__ = ["LatencyTable", "Part", "measure_table", "parts"]
+__all__ = ["LatencyTable", "Part", "measure_table", "parts", "passes"]
 
 
 class Part(NamedTuple):
@@ -172,12 +172,16 @@ def measure_table(
     Raises:
         ValueError: for no part.
     """
-    different = list(dict.fromkeys(wanted))
-    if not different:
+    runs = passes(wanted)
+    if not runs:
         raise ValueError("wanted must be one part or more, got none")
-    runs = {str(number): _Pass(*part.build()) for number, part in enumerate(different)}
-    found = compare(runs, rounds=rounds, seconds=seconds, threads=threads)
-    return LatencyTable({part: found.median(str(number)) for number, part in enumerate(different)}, made or {})
+    found = compare({str(part): run for part, run in runs.items()}, rounds=rounds, seconds=seconds, threads=threads)
+    return LatencyTable({part: found.median(str(part)) for part in runs}, made or {})
+
+
+def passes(wanted: Iterable[Part]) -> dict[Part, Callable[[], Tensor]]:
+    """A pass over random input of each part, once where a part is wanted twice."""
+    return {part: _Pass(*part.build()) for part in dict.fromkeys(wanted)}
 
 
 class _Pass:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 from scripts import load_script
 
+from mnv3lib import config, cost
 from mnv3lib.deploy import Comparison
+from mnv3lib.deploy.table import parts
 
-BENCHMARKS = ROOT / "benchmarks"
+BENCHMARKS, SPEED = ROOT / "benchmarks", ROOT / "book" / "_data" / "speed"
 SCRIPT = load_script(BENCHMARKS / "training_step.py")
-INFERENCE = load_script(BENCHMARKS / "inference.py")
+INFERENCE, FAMILIES, CLAIMS, PREDICTOR = (
+    load_script(BENCHMARKS / f"{name}.py") for name in ("inference", "families", "claims", "predictor")
+)
 CANDIDATES = {"this loop", "this loop, memory not kept", "this loop, torchvision's network",
               "plain loop, torchvision's network"}  # fmt: skip
 
@@ -33,14 +40,11 @@ def test_a_short_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("core")
 def test_a_short_benchmark_of_inference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "short.json"
     short = ["--rounds", "5", "--networks", "mobilenet_v3_small", "--sides", "64", "--ways", "PyTorch", "engine"]
-    before = os.sched_getaffinity(0)
-    try:
-        assert INFERENCE.main([*short, "--out", str(out)]) == 0
-    finally:
-        os.sched_setaffinity(0, before)
+    assert INFERENCE.main([*short, "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     (result,) = found["results"]
     by_name = {line["way"]: line for line in result["lines"]}
@@ -49,6 +53,104 @@ def test_a_short_benchmark_of_inference(tmp_path: Path, capsys: pytest.CaptureFi
     assert found["cpu"]
     assert found["ceilings"]["multiply_adds"] > 0
     assert "the floor is" in capsys.readouterr().out
+
+
+@pytest.fixture
+def core() -> Iterator[None]:
+    """The benchmarks keep to one core; the tests after them may have all."""
+    before = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("core")
+def test_a_short_benchmark_of_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FAMILIES, "WIDTHS", (0.35, 1.0))
+    monkeypatch.setattr(FAMILIES, "OTHERS", {"squeezenet1_1": "IMAGENET1K_V1"})
+    out = tmp_path / "short.json"
+    short = ["--rounds", "5", "--side", "64", "--batches", "2", "--ways", "PyTorch", "engine", "--out", str(out)]
+    assert FAMILIES.main(short) == 0
+    found = json.loads(out.read_text())
+    described = {line["network"]: line for line in found["networks"]}
+    assert described["squeezenet1_1"]["top1"] == 58.178
+    large = described["mobilenet_v3_large"]
+    assert (large["macs"], large["parameters"]) == (cost.profile(config.large(), 64).macs, 5_483_032)
+    eager, engine = found["results"]
+    assert {line["network"] for line in eager["lines"]} == set(described)
+    assert next(line for line in eager["lines"] if line["network"] == "mobilenet_v3_large")["ratio"] == [1, 1, 1]
+    assert set(engine["refused"]) == {"squeezenet1_1"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("core")
+def test_a_short_benchmark_of_claims(tmp_path: Path) -> None:
+    out = tmp_path / "short.json"
+    short = ["--rounds", "5", "--side", "64", "--sizes", "small", "--ways", "PyTorch", "engine", "--out", str(out)]
+    assert CLAIMS.main(short) == 0
+    found = json.loads(out.read_text())
+    (where,) = found["breakdowns"]
+    assert 0.9 < sum(where["fractions"].values()) < 1.5  # the clock around each layer takes time, too
+    eager, engine = found["results"]
+    work = {line["variant"]: line["macs_ratio"] for line in eager["lines"]}
+    plain = cost.profile(config.small(), 64).macs
+    assert work["as it is"] == work["ReLU everywhere"] == work["naive h-swish"] == 1
+    assert work["reduced tail"] == round(cost.profile(config.small(reduced_tail=True), 64).macs / plain, 4) < 1
+    assert work["old last stage"] > 1.1
+    assert 0.9 < work["1 channel less"] < 1
+    assert "old last stage" in engine["refused"]
+
+
+def test_variants_are_what_they_are_called() -> None:
+    found = CLAIMS.variants("large")
+    plain = found["as it is"].config
+    assert {row.activation for row in found["h-swish everywhere"].config.rows} == {"HS"}
+    assert found["ReLU everywhere"].config.activation == "RE"
+    assert not any(row.use_se for row in found["without SE"].config.rows)
+    widths = [row.expanded_channels for row in found["1 channel less"].config.rows]
+    assert widths == [row.expanded_channels - 1 for row in plain.rows]
+    assert found["stem of 32 filters"].config.stem_channels == 32
+    x = torch.linspace(-5, 5, 101)
+    assert torch.allclose(CLAIMS.NaiveHardswish()(x), torch.nn.functional.hardswish(x), atol=1e-6)
+    kinds = {name: {type(module).__name__ for module in model.modules()} for name, model in found.items()}
+    assert "Hardswish" in kinds["as it is"]
+    assert "Hardswish" not in kinds["naive h-swish"] | kinds["swish"]
+
+
+def test_networks_mixed_from_the_grid_have_only_its_parts() -> None:
+    known = {part for config, side in PREDICTOR.grid().values() for part in parts(config, side)}
+    mixed = PREDICTOR.mixed(10)
+    assert len(mixed) == 10
+    grid = {config for config, _ in PREDICTOR.grid().values()}
+    for config_, side in mixed.values():
+        assert set(parts(config_, side)) <= known
+        assert config_ not in grid
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("core")
+def test_a_short_benchmark_of_the_predictor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PREDICTOR, "WIDTHS", (0.35,))
+    monkeypatch.setattr(PREDICTOR, "SIDES", (64, 96))
+    monkeypatch.setattr(PREDICTOR, "mixed", lambda number: {})
+    out = tmp_path / "short.json"
+    assert PREDICTOR.main(["--rounds", "5", "--out", str(out)]) == 0
+    lines = json.loads(out.read_text())["lines"]
+    assert [line["network"] for line in lines] == [f"{size} ×0.35, {side} px" for size in ("large", "small")
+                                                   for side in (64, 96)]  # fmt: skip
+    assert all(line["milliseconds"] > 0 and line["predicted"] > 0 for line in lines)
+    assert lines[0]["macs"] == cost.profile(config.large(width_mult=0.35), 64).macs
+
+
+@pytest.mark.parametrize("path", sorted(SPEED.glob("*.json")), ids=lambda path: path.stem)
+def test_measured_files_say_what_they_were_made_with(path: Path) -> None:
+    kept = json.loads(path.read_text())
+    assert len(kept["commit"]) == 40, "made from code that is in no commit"
+    assert {"torch", "torchvision", "python", "mnv3lib"} <= set(kept["versions"])
+    name, _, processor = path.stem.partition("_")
+    assert re.sub(r"[^a-z0-9]+", "-", kept["cpu"].lower()) == processor
+    assert name in ("inference", "families", "claims", "predictor")
+    assert kept["rounds"] >= 15
 
 
 def test_an_engine_is_compared_with_the_best_of_the_others_in_its_precision() -> None:
