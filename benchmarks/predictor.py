@@ -47,7 +47,7 @@ def mixed(number: int, seed: int = 0) -> dict[str, tuple[MobileNetV3Config, int]
 
 def main(given: Sequence[str] | None = None) -> int:
     """Measure and write the file."""
-    commands = arguments(__doc__, rounds=15)
+    commands = arguments(__doc__, rounds=25)
     options = commands.parse_args(given)
     begun = start(options.threads)
     networks = {**grid(), **mixed(10)}
@@ -60,7 +60,7 @@ def main(given: Sequence[str] | None = None) -> int:
         {**{str(part): run for part, run in pieces.items()}, **wholes},
         baseline=next(iter(wholes)),
         rounds=options.rounds,
-        seconds=0.004,
+        cold=True,
         threads=options.threads,
     )
     table = LatencyTable({part: found.median(str(part)) for part in pieces}, begun)

@@ -53,6 +53,23 @@ def test_ratios_are_those_of_the_clock(clock: Clock) -> None:
     assert "0.25 (0.25–0.25)" in str(found)
 
 
+def test_a_cold_turn_is_one_call_after_another_candidates(clock: Clock) -> None:
+    """A candidate that is slow whenever another one ran before it, as one is that finds the caches full."""
+
+    def slow_after_others(n: int) -> float:
+        return 0.001 if clock.calls and clock.calls[-1] == "a" else 0.005
+
+    candidates = {"a": clock.takes("a", slow_after_others), "b": clock.takes("b", lambda n: 0.002)}
+    assert compare(candidates, baseline="b", rounds=9, seconds=0.001).median("a") == pytest.approx(0.001)
+    clock.calls.clear()
+    found = compare(candidates, baseline="b", rounds=9, cold=True)
+    assert found.median("a") == pytest.approx(0.005)
+    assert clock.calls.count("a") == 1 + 9
+    assert clock.calls.count("b") == 1 + 2 * 9
+    with pytest.raises(TypeError, match="cold"):
+        compare(candidates, cold=1)  # type: ignore[arg-type]
+
+
 def test_a_first_call_that_compiles_does_not_count(clock: Clock) -> None:
     found = compare({"a": clock.takes("a", lambda n: 60.0 if n == 0 else 0.02)}, rounds=5)
     assert max(found.seconds["a"]) == pytest.approx(0.02)

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from mnv3lib._checks import one_of, positive_int, positive_real
+from mnv3lib._checks import boolean, one_of, positive_int, positive_real
 
 __all__ = ["Comparison", "Ratio", "compare", "quiet"]
 
@@ -108,6 +108,7 @@ def compare(
     baseline: str | None = None,
     rounds: int = 25,
     seconds: float = 0.01,
+    cold: bool = False,
     threads: int = 1,
     seed: int = 0,
 ) -> Comparison:
@@ -118,6 +119,8 @@ def compare(
         baseline: which of them the others are compared with; by default the first.
         rounds: how often each has its turn, 5 or more.
         seconds: that a turn lasts at least; fast candidates are called as often as that takes.
+        cold: a turn is a single call, and no call before it brings back into the caches what the others' turns have
+            driven out. So a layer's time is what it takes between other layers.
         threads: that PyTorch computes with meanwhile. An engine with threads of its own is told when it is made.
         seed: of the order in each round.
 
@@ -132,10 +135,11 @@ def compare(
     if positive_int("rounds", rounds) < 5:
         raise ValueError(f"rounds must be an integer >= 5, got {rounds!r}")
     positive_real("seconds", seconds)
+    boolean("cold", cold)
     positive_int("threads", threads)
 
     with quiet(threads):
-        turns = {name: _Turn(candidate, seconds) for name, candidate in candidates.items()}
+        turns = {name: _Turn(candidate, seconds, cold) for name, candidate in candidates.items()}
         turns[_AGAIN] = turns[first]
         found: dict[str, list[float]] = {name: [] for name in turns}
         order, shuffle = list(turns), random.Random(seed)
@@ -148,17 +152,18 @@ def compare(
 
 
 class _Turn:
-    """One candidate's turn: a call that does not count, then so many that a turn lasts long enough."""
+    """One candidate's turn: a call that does not count, then as many as make it long enough; or one cold call."""
 
-    def __init__(self, candidate: Callable[[], Any], seconds: float) -> None:
-        self.candidate = candidate
+    def __init__(self, candidate: Callable[[], Any], seconds: float, cold: bool) -> None:
+        self.candidate, self.cold = candidate, cold
         self.calls = 1
         candidate()  # the first call may compile, and counts for nothing
-        while (took := self._time()) * self.calls < seconds:
+        while not cold and (took := self._time()) * self.calls < seconds:
             self.calls = max(self.calls + 1, min(int(seconds / max(took, 1e-9)) + 1, 10 * self.calls))
 
     def __call__(self) -> float:
-        self.candidate()  # the caches hold the other candidates' data
+        if not self.cold:
+            self.candidate()  # the caches hold the other candidates' data
         return self._time()
 
     def _time(self) -> float:

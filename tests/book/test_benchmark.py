@@ -90,7 +90,7 @@ def test_a_short_benchmark_of_claims(tmp_path: Path) -> None:
     assert CLAIMS.main(short) == 0
     found = json.loads(out.read_text())
     (where,) = found["breakdowns"]
-    assert 0.9 < sum(where["fractions"].values()) < 1.5  # the clock around each layer takes time, too
+    assert sum(where["fractions"].values()) > 0.99  # the clock around each layer takes time, too
     eager, engine = found["results"]
     work = {line["variant"]: line["macs_ratio"] for line in eager["lines"]}
     plain = cost.profile(config.small(), 64).macs
