@@ -22,6 +22,7 @@ from mnv3lib import MobileNetV3, cost
 from mnv3lib.config import VARIANTS, MobileNetV3Config
 from mnv3lib.deploy import compare
 from mnv3lib.deploy.table import LatencyTable, parts, passes
+from mnv3lib.training.memory import keep_freed_memory
 
 WIDTHS, SIDES = (0.35, 0.5, 0.75, 1.0, 1.25), (128, 160, 192, 224)
 
@@ -50,6 +51,8 @@ def main(given: Sequence[str] | None = None) -> int:
     commands = arguments(__doc__, rounds=25)
     options = commands.parse_args(given)
     begun = start(options.threads)
+    # What is freed is kept: when pages come and go, a part's time depends on what ran before it.
+    kept = keep_freed_memory()
     networks = {**grid(), **mixed(10)}
     pieces = passes(part for config, side in networks.values() for part in parts(config, side))
     wholes = {
@@ -61,6 +64,7 @@ def main(given: Sequence[str] | None = None) -> int:
         baseline=next(iter(wholes)),
         rounds=options.rounds,
         cold=True,
+        before={str(part): run.write for part, run in pieces.items()},
         threads=options.threads,
     )
     table = LatencyTable({part: found.median(str(part)) for part in pieces}, begun)
@@ -73,7 +77,7 @@ def main(given: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         print(lines[-1])
     print(f"{len(table.seconds)} parts")
-    print(write("predictor", options.out, {**begun, "rounds": options.rounds, "way": "PyTorch",
+    print(write("predictor", options.out, {**begun, "rounds": options.rounds, "way": "PyTorch", "memory_kept": kept,
                 "parts": len(table.seconds), "noise": round(found.noise, 4), "lines": lines}))  # fmt: skip
     return 0
 

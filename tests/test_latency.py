@@ -70,6 +70,16 @@ def test_a_cold_turn_is_one_call_after_another_candidates(clock: Clock) -> None:
         compare(candidates, cold=1)  # type: ignore[arg-type]
 
 
+def test_what_comes_before_a_turn_is_not_timed(clock: Clock) -> None:
+    candidates = {"a": clock.takes("a", lambda n: 0.001), "b": clock.takes("b", lambda n: 0.002)}
+    found = compare(candidates, rounds=5, cold=True, before={"b": clock.takes("before b", lambda n: 9.0)})
+    assert (found.median("a"), found.median("b")) == pytest.approx((0.001, 0.002))
+    assert clock.calls.count("before b") == 5
+    assert all(clock.calls[at + 1] == "b" for at, call in enumerate(clock.calls) if call == "before b")
+    with pytest.raises(ValueError, match="before must be one of 'a', 'b', got 'c'"):
+        compare(candidates, before={"c": print})
+
+
 def test_a_first_call_that_compiles_does_not_count(clock: Clock) -> None:
     found = compare({"a": clock.takes("a", lambda n: 60.0 if n == 0 else 0.02)}, rounds=5)
     assert max(found.seconds["a"]) == pytest.approx(0.02)

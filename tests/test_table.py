@@ -13,7 +13,7 @@ from torch import nn
 
 from mnv3lib import MobileNetV3
 from mnv3lib.config import large, small
-from mnv3lib.deploy.table import LatencyTable, Part, measure_table, parts
+from mnv3lib.deploy.table import LatencyTable, Part, measure_table, parts, passes
 
 
 @pytest.mark.parametrize("variant", [large, small])
@@ -77,3 +77,12 @@ def test_every_part_is_measured_once() -> None:
 def test_a_part_says_all_that_its_time_depends_on() -> None:
     part = parts(large(), 224)[4]
     assert part == Part("block", (24, 40, 72), (56, 56), "RE", "symmetric", 5, 2, 1, 1)
+
+
+def test_a_part_runs_on_an_input_that_has_just_been_written() -> None:
+    """Writing it changes nothing."""
+    (run,) = passes(parts(small(width_mult=0.35), 64)[:1]).values()
+    before, version = run.images.clone(), run.images._version
+    run.write()
+    assert run.images._version == version + 1
+    assert same_bits(run.images, before)

@@ -109,6 +109,7 @@ def compare(
     rounds: int = 25,
     seconds: float = 0.01,
     cold: bool = False,
+    before: Mapping[str, Callable[[], Any]] | None = None,
     threads: int = 1,
     seed: int = 0,
 ) -> Comparison:
@@ -121,6 +122,7 @@ def compare(
         seconds: that a turn lasts at least; fast candidates are called as often as that takes.
         cold: a turn is a single call, and no call before it brings back into the caches what the others' turns have
             driven out. So a layer's time is what it takes between other layers.
+        before: what a candidate of that name needs right before its turn; it is not timed.
         threads: that PyTorch computes with meanwhile. An engine with threads of its own is told when it is made.
         seed: of the order in each round.
 
@@ -136,10 +138,15 @@ def compare(
         raise ValueError(f"rounds must be an integer >= 5, got {rounds!r}")
     positive_real("seconds", seconds)
     boolean("cold", cold)
+    prepare = dict(before or {})
+    for name in prepare:
+        one_of("before", name, tuple(candidates))
     positive_int("threads", threads)
 
     with quiet(threads):
-        turns = {name: _Turn(candidate, seconds, cold) for name, candidate in candidates.items()}
+        turns = {
+            name: _Turn(candidate, prepare.get(name, _nothing), seconds, cold) for name, candidate in candidates.items()
+        }
         turns[_AGAIN] = turns[first]
         found: dict[str, list[float]] = {name: [] for name in turns}
         order, shuffle = list(turns), random.Random(seed)
@@ -154,8 +161,8 @@ def compare(
 class _Turn:
     """One candidate's turn: a call that does not count, then as many as make it long enough; or one cold call."""
 
-    def __init__(self, candidate: Callable[[], Any], seconds: float, cold: bool) -> None:
-        self.candidate, self.cold = candidate, cold
+    def __init__(self, candidate: Callable[[], Any], before: Callable[[], Any], seconds: float, cold: bool) -> None:
+        self.candidate, self.before, self.cold = candidate, before, cold
         self.calls = 1
         candidate()  # the first call may compile, and counts for nothing
         while not cold and (took := self._time()) * self.calls < seconds:
@@ -164,6 +171,7 @@ class _Turn:
     def __call__(self) -> float:
         if not self.cold:
             self.candidate()  # the caches hold the other candidates' data
+        self.before()
         return self._time()
 
     def _time(self) -> float:
@@ -172,6 +180,10 @@ class _Turn:
         for _ in range(calls):
             candidate()
         return (time.perf_counter() - began) / calls
+
+
+def _nothing() -> None:
+    pass
 
 
 @contextmanager

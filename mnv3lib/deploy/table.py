@@ -9,7 +9,7 @@ them, so a table of a few hundred parts tells the time of thousands of networks;
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from mnv3lib.cost import profile
 from mnv3lib.deploy.latency import compare
 from mnv3lib.rows import Activation, Padding
 
-__all__ = ["LatencyTable", "Part", "measure_table", "parts", "passes"]
+__all__ = ["LatencyTable", "Part", "Pass", "measure_table", "parts", "passes"]
 
 
 class Part(NamedTuple):
@@ -163,8 +163,8 @@ def measure_table(
 ) -> LatencyTable:
     """Measure parts in PyTorch, in turns, each with random weights.
 
-    A part runs once and then all others do, as in a network. Run over and over it would find its weights in the first
-    caches and its memory at hand, and take a fifth less.
+    A part runs once, on an input that has just been written, and then all others do, as in a network. Run over and
+    over it would find its weights in the first caches and its memory at hand, and take a fifth less.
 
     Args:
         wanted: parts; those of several networks together, each is measured once.
@@ -177,20 +177,27 @@ def measure_table(
     runs = passes(wanted)
     if not runs:
         raise ValueError("wanted must be one part or more, got none")
-    found = compare({str(part): run for part, run in runs.items()}, rounds=rounds, cold=True, threads=threads)
+    by_name = {str(part): run for part, run in runs.items()}
+    found = compare(
+        by_name, rounds=rounds, cold=True, before={name: run.write for name, run in by_name.items()}, threads=threads
+    )
     return LatencyTable({part: found.median(str(part)) for part in runs}, made or {})
 
 
-def passes(wanted: Iterable[Part]) -> dict[Part, Callable[[], Tensor]]:
+def passes(wanted: Iterable[Part]) -> dict[Part, Pass]:
     """A pass over random input of each part, once where a part is wanted twice."""
-    return {part: _Pass(*part.build()) for part in dict.fromkeys(wanted)}
+    return {part: Pass(*part.build()) for part in dict.fromkeys(wanted)}
 
 
-class _Pass:
+class Pass:
     """A pass of a module over an input."""
 
     def __init__(self, module: nn.Module, images: Tensor) -> None:
         self.module, self.images = module, images
+
+    def write(self) -> None:
+        """Write the input, as the layer before it does: it is in the caches then."""
+        self.images.mul_(1)
 
     def __call__(self) -> Tensor:
         with torch.no_grad():
