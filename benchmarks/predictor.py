@@ -21,7 +21,7 @@ from torch import Tensor, nn, no_grad
 from mnv3lib import MobileNetV3, cost
 from mnv3lib.config import VARIANTS, MobileNetV3Config
 from mnv3lib.deploy import compare
-from mnv3lib.deploy.table import LatencyTable, parts, passes
+from mnv3lib.deploy.table import parts, passes, tabulated
 from mnv3lib.training.memory import keep_freed_memory
 
 WIDTHS, SIDES = (0.35, 0.5, 0.75, 1.0, 1.25), (128, 160, 192, 224)
@@ -54,20 +54,21 @@ def main(given: Sequence[str] | None = None) -> int:
     # What is freed is kept: when pages come and go, a part's time depends on what ran before it.
     kept = keep_freed_memory()
     networks = {**grid(), **mixed(10)}
-    pieces = passes(part for config, side in networks.values() for part in parts(config, side))
+    wanted = list(dict.fromkeys(part for config, side in networks.values() for part in parts(config, side)))
+    pieces = passes(wanted)
     wholes = {
         name: partial(_once, shaken(MobileNetV3(config)), images(1, side)) for name, (config, side) in networks.items()
     }
     # Parts and wholes take turns, so that both see the machine in the same moods.
     found = compare(
-        {**{str(part): run for part, run in pieces.items()}, **wholes},
+        {**pieces, **wholes},
         baseline=next(iter(wholes)),
         rounds=options.rounds,
         cold=True,
-        before={str(part): run.write for part, run in pieces.items()},
+        before={name: run.write for name, run in pieces.items()},
         threads=options.threads,
     )
-    table = LatencyTable({part: found.median(str(part)) for part in pieces}, begun)
+    table = tabulated(found, wanted)
     lines: list[dict[str, Any]] = []
     for name, (config, side) in networks.items():
         lines.append(

@@ -13,7 +13,8 @@ from torch import nn
 
 from mnv3lib import MobileNetV3
 from mnv3lib.config import large, small
-from mnv3lib.deploy.table import LatencyTable, Part, measure_table, parts, passes
+from mnv3lib.deploy.latency import Comparison
+from mnv3lib.deploy.table import LatencyTable, Part, measure_table, parts, passes, tabulated
 
 
 @pytest.mark.parametrize("variant", [large, small])
@@ -46,14 +47,14 @@ def test_networks_of_a_family_share_parts() -> None:
 
 def test_a_prediction_is_the_sum() -> None:
     found = parts(small(), 160)
-    table = LatencyTable({part: 0.001 * (number + 1) for number, part in enumerate(dict.fromkeys(found))})
-    assert table.predict(small(), 160) == pytest.approx(sum(table.seconds[part] for part in found))
+    table = LatencyTable({part: 0.001 * (number + 1) for number, part in enumerate(dict.fromkeys(found))}, start=5.0)
+    assert table.predict(small(), 160) == pytest.approx(5.0 + sum(table.seconds[part] for part in found))
     with pytest.raises(ValueError, match=r"the table lacks 14 of the 14 parts, first Part\(kind='stem'"):
         table.predict(small(), 224)
 
 
 def test_a_table_is_kept_in_a_file(tmp_path: Path) -> None:
-    table = LatencyTable(dict.fromkeys(parts(small(), 96), 0.5), {"cpu": "one", "threads": 1})
+    table = LatencyTable(dict.fromkeys(parts(small(), 96), 0.5), start=0.25, made={"cpu": "one", "threads": 1})
     table.save(tmp_path / "table.json")
     again = LatencyTable.load(tmp_path / "table.json")
     assert again == table
@@ -74,6 +75,16 @@ def test_every_part_is_measured_once() -> None:
         measure_table([])
 
 
+def test_what_an_empty_pass_takes_is_counted_once() -> None:
+    found = parts(small(), 96)
+    seconds = {name: [0.003] * 5 for name in passes(found)} | {str(found[1]): [0.007] * 5, "an empty pass": [0.002] * 5}
+    table = tabulated(Comparison(seconds, str(found[0]), [0.003] * 5, 1), found)
+    assert table.start == 0.002
+    assert table.seconds[found[0]] == pytest.approx(0.001)
+    assert table.seconds[found[1]] == pytest.approx(0.005)
+    assert table.predict(small(), 96) == pytest.approx(0.002 + 0.001 * (len(found) - 1) + 0.005)
+
+
 def test_a_part_says_all_that_its_time_depends_on() -> None:
     part = parts(large(), 224)[4]
     assert part == Part("block", (24, 40, 72), (56, 56), "RE", "symmetric", 5, 2, 1, 1)
@@ -81,7 +92,8 @@ def test_a_part_says_all_that_its_time_depends_on() -> None:
 
 def test_a_part_runs_on_an_input_that_has_just_been_written() -> None:
     """Writing it changes nothing."""
-    (run,) = passes(parts(small(width_mult=0.35), 64)[:1]).values()
+    run, empty = passes(parts(small(width_mult=0.35), 64)[:1]).values()
+    assert same_bits(empty(), empty.images)
     before, version = run.images.clone(), run.images._version
     run.write()
     assert run.images._version == version + 1

@@ -21,10 +21,10 @@ from mnv3lib._files import whole_file
 from mnv3lib.blocks import ConvNormActivation, InvertedResidual, activation_layer
 from mnv3lib.config import InvertedResidualConfig, MobileNetV3Config
 from mnv3lib.cost import profile
-from mnv3lib.deploy.latency import compare
+from mnv3lib.deploy.latency import Comparison, compare
 from mnv3lib.rows import Activation, Padding
 
-__all__ = ["LatencyTable", "Part", "Pass", "measure_table", "parts", "passes"]
+__all__ = ["LatencyTable", "Part", "Pass", "measure_table", "parts", "passes", "tabulated"]
 
 
 class Part(NamedTuple):
@@ -108,11 +108,13 @@ class LatencyTable:
     """Seconds of parts, and what they were measured with.
 
     Attributes:
-        seconds: of each part, one image.
+        seconds: of each part, one image, beyond ``start``.
+        start: seconds that a pass takes before its first layer, once a network.
         made: processor, versions, threads and commit, of ``mnv3lib.provenance.made``.
     """
 
     seconds: Mapping[Part, float]
+    start: float = 0.0
     made: Mapping[str, Any] = field(default_factory=dict)
 
     def predict(self, config: MobileNetV3Config, resolution: int | tuple[int, int] = 224) -> float:
@@ -125,13 +127,13 @@ class LatencyTable:
         missing = [part for part in found if part not in self.seconds]
         if missing:
             raise ValueError(f"the table lacks {len(missing)} of the {len(found)} parts, first {missing[0]}")
-        return sum(self.seconds[part] for part in found)
+        return self.start + sum(self.seconds[part] for part in found)
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, whole or not at all."""
         rows = [{**part._asdict(), "seconds": seconds} for part, seconds in self.seconds.items()]
         with whole_file(Path(path)) as stream:
-            stream.write((json.dumps({**self.made, "parts": rows}, indent=1) + "\n").encode())
+            stream.write((json.dumps({**self.made, "start": self.start, "parts": rows}, indent=1) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyTable:
@@ -143,7 +145,7 @@ class LatencyTable:
         """
         try:
             made = json.loads(Path(path).read_text(encoding="utf-8"))
-            rows = made.pop("parts")
+            rows, start = made.pop("parts"), float(made.pop("start"))
             seconds = {
                 Part(**{**row, "channels": tuple(row["channels"]), "size": tuple(row["size"])}): float(value)
                 for row in rows
@@ -151,7 +153,7 @@ class LatencyTable:
             }
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(path)!r} is no latency table: {error!r}") from error
-        return cls(seconds, made)
+        return cls(seconds, start, made)
 
 
 def measure_table(
@@ -174,19 +176,29 @@ def measure_table(
     Raises:
         ValueError: for no part.
     """
-    runs = passes(wanted)
-    if not runs:
+    different = list(dict.fromkeys(wanted))
+    if not different:
         raise ValueError("wanted must be one part or more, got none")
-    by_name = {str(part): run for part, run in runs.items()}
-    found = compare(
-        by_name, rounds=rounds, cold=True, before={name: run.write for name, run in by_name.items()}, threads=threads
-    )
-    return LatencyTable({part: found.median(str(part)) for part in runs}, made or {})
+    runs = passes(different)
+    before = {name: run.write for name, run in runs.items()}
+    found = compare(runs, rounds=rounds, cold=True, before=before, threads=threads)
+    return tabulated(found, different, made=made)
 
 
-def passes(wanted: Iterable[Part]) -> dict[Part, Pass]:
-    """A pass over random input of each part, once where a part is wanted twice."""
-    return {part: Pass(*part.build()) for part in dict.fromkeys(wanted)}
+#: A pass that does nothing.
+_EMPTY = "an empty pass"
+
+
+def passes(wanted: Iterable[Part]) -> dict[str, Pass]:
+    """A pass over random input of each part, by the part's text, and a pass that does nothing."""
+    found = {str(part): Pass(*part.build()) for part in wanted}
+    return {**found, _EMPTY: Pass(nn.Identity(), torch.zeros(1))}
+
+
+def tabulated(found: Comparison, wanted: Iterable[Part], *, made: Mapping[str, Any] | None = None) -> LatencyTable:
+    """The table of parts whose :func:`passes` were compared."""
+    start = found.median(_EMPTY)
+    return LatencyTable({part: max(0.0, found.median(str(part)) - start) for part in wanted}, start, made or {})
 
 
 class Pass:
