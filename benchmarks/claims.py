@@ -23,7 +23,7 @@ from mnv3lib.deploy import compare
 from mnv3lib.deploy.breakdown import breakdown
 
 BASELINE = "as it is"
-WAYS = ("PyTorch", "torch.compile", "ONNX Runtime", "OpenVINO", "engine")
+WAYS = ("PyTorch", "ONNX Runtime", "OpenVINO", "engine")
 
 
 class NaiveHardswish(nn.Module):
