@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnv3lib._files import whole_file
-from mnv3lib.deploy import Comparison, Unavailable
+from mnv3lib.deploy import Comparison, ExportError, Unavailable
 from mnv3lib.deploy.fastest import TOLERANCES
 from mnv3lib.deploy.paths import PATHS, label
 from mnv3lib.provenance import made
@@ -95,7 +95,7 @@ def runs(
             expected = model(example)
         try:
             run = PATHS[way].build(model, example, threads, precision)
-        except (Unavailable, ValueError, TypeError) as problem:
+        except (Unavailable, ExportError, ValueError, TypeError) as problem:
             refused[name] = str(problem)
             continue
         error = float((run(example) - expected).abs().max() / expected.std())

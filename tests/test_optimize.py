@@ -11,7 +11,7 @@ from reference import relative_error, same_bits
 from torch import Tensor, nn
 
 from mnv3lib import mobilenet_v3_small
-from mnv3lib.deploy import Comparison, Engine, Unavailable, optimize, paths
+from mnv3lib.deploy import Comparison, Engine, Unavailable, optimize, packages
 from mnv3lib.deploy.paths import PATHS, Path, Run
 
 ONE = pictures(2, 3, 40, 33)
@@ -83,7 +83,7 @@ def test_what_is_not_here_is_named(ways: dict[str, Path], monkeypatch: pytest.Mo
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(paths, "import_module", missing)
+    monkeypatch.setattr(packages, "import_module", missing)
     for name in ("ONNX Runtime", "OpenVINO", "ExecuTorch"):
         ways[name] = PATHS[name]
     said = str(optimize(small(), ONE, rounds=5))

@@ -5,10 +5,10 @@ where they are installed: ``onnxruntime``, ``openvino``, ``executorch``.
 """
 
 from mnv3lib.deploy.engine import Engine
-from mnv3lib.deploy.errors import Unavailable
+from mnv3lib.deploy.errors import ExportError, Unavailable
 from mnv3lib.deploy.fastest import Attempt, Optimized, optimize
 from mnv3lib.deploy.fold import fold_batch_norm
 from mnv3lib.deploy.latency import Comparison, Ratio, compare
 
-__all__ = ["Attempt", "Comparison", "Engine", "Optimized", "Ratio", "Unavailable", "compare", "fold_batch_norm",
-           "optimize"]  # fmt: skip
+__all__ = ["Attempt", "Comparison", "Engine", "ExportError", "Optimized", "Ratio", "Unavailable", "compare",
+           "fold_batch_norm", "optimize"]  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mnv3lib._checks import one_of, positive_int
-from mnv3lib.deploy.errors import Unavailable
+from mnv3lib.deploy.errors import ExportError, Unavailable
 from mnv3lib.deploy.latency import Comparison, Ratio, compare
 from mnv3lib.deploy.paths import PATHS, Run, label
 
@@ -92,14 +92,7 @@ def optimize(
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    if model.training:
-        raise ValueError("model must be in evaluation mode, call model.eval() first")
-    if not isinstance(example, Tensor) or example.dtype != torch.float32 or example.device.type != "cpu":
-        raise TypeError(f"example must be a float32 tensor on the CPU, got {getattr(example, 'dtype', example)!r}")
-    if example.ndim != 4 or 0 in example.shape:
-        raise ValueError(f"example must have the shape (N, C, H, W), got {tuple(example.shape)}")
+    check_arguments(model, example)
     wanted = one_of("precision", precision, tuple(TOLERANCES))
     positive_int("threads", threads)
     example = example.detach().contiguous()
@@ -115,8 +108,8 @@ def optimize(
             name = label(way, kind)
             try:
                 run = path.build(model, example, threads, kind)
-                error = _error(run(example), expected)
-            except (Unavailable, ValueError, TypeError) as problem:
+                error = deviation(run(example), expected)
+            except (Unavailable, ExportError, ValueError, TypeError) as problem:
                 attempts[name] = Attempt(name, refused=f"refused: {problem}")
                 continue
             if not error <= TOLERANCES[kind]:
@@ -136,7 +129,23 @@ def _chosen(runs: dict[str, Run], attempts: dict[str, Attempt], found: Compariso
     return Optimized(runs[fastest], fastest, shape, (*timed, *refused), found.noisy)
 
 
-def _error(found: Tensor, expected: Tensor) -> float:
-    """Largest difference in standard deviations of what is expected."""
+def check_arguments(model: nn.Module, example: Tensor) -> None:
+    """See that there is a model in evaluation mode, and images for it.
+
+    Raises:
+        TypeError, ValueError: naming the argument, the value and the range.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if model.training:
+        raise ValueError("model must be in evaluation mode, call model.eval() first")
+    if not isinstance(example, Tensor) or example.dtype != torch.float32 or example.device.type != "cpu":
+        raise TypeError(f"example must be a float32 tensor on the CPU, got {getattr(example, 'dtype', example)!r}")
+    if example.ndim != 4 or 0 in example.shape:
+        raise ValueError(f"example must have the shape (N, C, H, W), got {tuple(example.shape)}")
+
+
+def deviation(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, in standard deviations of what is expected."""
     spread = float(expected.std()) if expected.numel() > 1 else 0.0
     return float((found.float() - expected).abs().max()) / (spread or 1.0)
