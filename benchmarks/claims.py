@@ -120,7 +120,7 @@ def main(given: Sequence[str] | None = None) -> int:
     commands.add_argument("--side", type=int, default=224, help="of the images (default: 224)")
     commands.add_argument("--sizes", nargs="+", choices=VARIANTS, default=["large", "small"])
     options = commands.parse_args(given)
-    begun = start(options.threads)
+    begun = start(options.threads, keep_memory=True)
     results, breakdowns = [], []
     for size in options.sizes:
         models = variants(size)

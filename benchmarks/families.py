@@ -64,7 +64,7 @@ def main(given: Sequence[str] | None = None) -> int:
     commands.add_argument("--side", type=int, default=224, help="of the images (default: 224)")
     commands.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="images at a time (default: 1 8)")
     options = commands.parse_args(given)
-    begun = start(options.threads)
+    begun = start(options.threads, keep_memory=True)
     models = networks()
     described = [about(name, model, options.side) for name, model in models.items()]
     results = []

@@ -51,7 +51,7 @@ def main(given: Sequence[str] | None = None) -> int:
     commands.add_argument("--sides", nargs="+", type=int, default=[224], help="of the images (default: 224)")
     commands.add_argument("--batches", nargs="+", type=int, default=[1], help="images at a time (default: 1)")
     options = commands.parse_args(given)
-    about = start(options.threads)
+    about = start(options.threads, keep_memory=False)
     ceilings = measure_ceilings()
     print(f"{about['cpu']}: {ceilings}")
     results = []

@@ -20,6 +20,7 @@ from mnv3lib.deploy import Comparison, ExportError, Unavailable
 from mnv3lib.deploy.fastest import TOLERANCES
 from mnv3lib.deploy.paths import PATHS, label
 from mnv3lib.provenance import made
+from mnv3lib.training.memory import keep_freed_memory
 
 __all__ = ["arguments", "images", "multiply_adds", "runs", "shaken", "start", "three", "write"]
 
@@ -40,13 +41,19 @@ def arguments(about: str | None, *, rounds: int, threads: int = 1) -> argparse.A
     return commands
 
 
-def start(threads: int) -> dict[str, Any]:
-    """Keep to one core where the system allows it and one thread is asked for; what the file says of its making."""
+def start(threads: int, *, keep_memory: bool) -> dict[str, Any]:
+    """Keep to one core where the system allows it and one thread is asked for; what the file says of its making.
+
+    Args:
+        threads: of PyTorch.
+        keep_memory: that is freed. Otherwise pages of memory come and go in PyTorch, and what a network takes depends
+            on what ran before it; that is right for the question which way is faster as it stands.
+    """
     if threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    return made(_ROOT, threads=threads)
+    return {**made(_ROOT, threads=threads), "memory_kept": keep_memory and keep_freed_memory()}
 
 
 def write(name: str, out: Path | None, found: Mapping[str, Any]) -> Path:

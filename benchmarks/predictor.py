@@ -22,7 +22,6 @@ from mnv3lib import MobileNetV3, cost
 from mnv3lib.config import VARIANTS, MobileNetV3Config
 from mnv3lib.deploy import compare
 from mnv3lib.deploy.table import parts, passes, tabulated
-from mnv3lib.training.memory import keep_freed_memory
 
 WIDTHS, SIDES = (0.35, 0.5, 0.75, 1.0, 1.25), (128, 160, 192, 224)
 
@@ -50,9 +49,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """Measure and write the file."""
     commands = arguments(__doc__, rounds=25)
     options = commands.parse_args(given)
-    begun = start(options.threads)
-    # What is freed is kept: when pages come and go, a part's time depends on what ran before it.
-    kept = keep_freed_memory()
+    begun = start(options.threads, keep_memory=True)
     networks = {**grid(), **mixed(10)}
     wanted = list(dict.fromkeys(part for config, side in networks.values() for part in parts(config, side)))
     pieces = passes(wanted)
@@ -78,7 +75,7 @@ def main(given: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         print(lines[-1])
     print(f"{len(table.seconds)} parts")
-    print(write("predictor", options.out, {**begun, "rounds": options.rounds, "way": "PyTorch", "memory_kept": kept,
+    print(write("predictor", options.out, {**begun, "rounds": options.rounds, "way": "PyTorch",
                 "parts": len(table.seconds), "noise": round(found.noise, 4), "lines": lines}))  # fmt: skip
     return 0
 

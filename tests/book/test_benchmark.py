@@ -16,6 +16,7 @@ from scripts import load_script
 from mnv3lib import config, cost
 from mnv3lib.deploy import Comparison
 from mnv3lib.deploy.table import parts
+from mnv3lib.training.memory import return_freed_memory
 
 BENCHMARKS, SPEED = ROOT / "benchmarks", ROOT / "book" / "_data" / "speed"
 SCRIPT = load_script(BENCHMARKS / "training_step.py")
@@ -57,10 +58,11 @@ def test_a_short_benchmark_of_inference(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.fixture
 def core() -> Iterator[None]:
-    """The benchmarks keep to one core; the tests after them may have all."""
+    """The benchmarks keep to one core, and what is freed; the tests after them do as they like."""
     before = os.sched_getaffinity(0)
     yield
     os.sched_setaffinity(0, before)
+    return_freed_memory()
 
 
 @pytest.mark.slow
