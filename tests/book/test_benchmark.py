@@ -70,6 +70,7 @@ def core() -> Iterator[None]:
 def test_a_short_benchmark_of_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FAMILIES, "WIDTHS", (0.35, 1.0))
     monkeypatch.setattr(FAMILIES, "OTHERS", {"squeezenet1_1": "IMAGENET1K_V1"})
+    monkeypatch.setattr(FAMILIES, "PAIR", ("squeezenet1_1", "mobilenet_v3_small"))
     out = tmp_path / "short.json"
     short = ["--rounds", "5", "--side", "64", "--batches", "2", "--ways", "PyTorch", "engine", "--out", str(out)]
     assert FAMILIES.main(short) == 0
@@ -82,6 +83,9 @@ def test_a_short_benchmark_of_families(tmp_path: Path, monkeypatch: pytest.Monke
     assert {line["network"] for line in eager["lines"]} == set(described)
     assert next(line for line in eager["lines"] if line["network"] == "mobilenet_v3_large")["ratio"] == [1, 1, 1]
     assert set(engine["refused"]) == {"squeezenet1_1"}
+    assert eager["pair"]["to"] == "mobilenet_v3_small"
+    assert eager["pair"]["ratio"][1] <= eager["pair"]["ratio"][0] <= eager["pair"]["ratio"][2]
+    assert "pair" not in engine
 
 
 @pytest.mark.slow
