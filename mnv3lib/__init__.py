@@ -24,7 +24,7 @@ _LAZY = {
     **{
         room: f"mnv3lib.{room}"
         for room in ("blocks", "data", "deploy", "explore", "facts", "network", "pointwise", "provenance", "recipe",
-                     "rows", "tasks", "training", "weights")
+                     "rows", "tasks", "training", "weights", "wild")
     },
 }  # fmt: skip
 

@@ -535,6 +535,35 @@ MISTAKES = [
         "    axes.set_xticks([1, 4",
         ("book/test_figures_keep_their_signs.py",),
     ),
+    # Networks in the wild
+    Mistake(
+        "a gate of slope 1/6 for weights that were trained with 0.2",
+        "wild/direction.py",
+        "HardSigmoid(0.2)",
+        "HardSigmoid(1 / 6)",
+        ("test_wild.py::test_logits_are_those_of_the_published_file",),
+    ),
+    Mistake(
+        "blocks that halve the width as well",
+        "wild/direction.py",
+        "(row.conv_stride, 1)",
+        "(row.conv_stride, row.conv_stride)",
+        ("test_wild.py::test_logits_are_those_of_the_published_file",),
+    ),
+    Mistake(
+        "no maximum before the mean",
+        "wild/direction.py",
+        "self.avgpool(self.maxpool(self.features(x)))",
+        "self.avgpool(self.features(x))",
+        ("test_wild.py::test_logits_are_those_of_the_published_file",),
+    ),
+    Mistake(
+        "RGB where BGR was trained with",
+        "wild/lines.py",
+        "pixels[..., ::-1].copy()",
+        "pixels",
+        ("test_wild.py::test_logits_are_those_of_the_published_file",),
+    ),
     Mistake(
         "means drawn where medians are said",
         "figures/studies.py",

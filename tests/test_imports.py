@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "recipe": {"_checks", "config"},
     "data": {"_lazy", "_checks", "_files", "recipe"},
     "weights": {"_checks", "_files", "config", "network", "rows"},
+    "wild": {"_checks", "blocks", "config", "rows", "weights"},
     "tasks": {"_checks", "blocks", "config", "cost", "network"},
     "training": {"_lazy", "_checks", "_files", "config", "cost", "data", "network", "recipe", "tasks", "weights"},
     "deploy": {"_checks", "_files", "blocks", "config", "cost", "pointwise", "rows"},

@@ -78,6 +78,7 @@ ROOMS = {
     ),
     "tasks": Room(("tasks/*.py",), ("test_tasks*.py", "test_augment.py")),
     "weights": Room(("weights/*.py",), ("test_weight*.py", "test_downloads.py", "test_shipped.py")),
+    "wild": Room(("wild/*.py",), ("test_wild.py",)),
     "training": Room(
         ("training/*.py",),
         ("test_reproducible.py", "test_optimisers.py", "test_averaging.py", "test_augment.py", "test_checkpoint.py",
