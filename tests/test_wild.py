@@ -8,6 +8,7 @@ import json
 import random
 import re
 import string
+import tomllib
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -137,9 +138,8 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         weights.load(wild.TextDirection(), tmp_path / "damaged.safetensors")
 
 
-WORDS = (
-    "channel gate height kernel large line model network paper picture small stride text the upright width 192 224 2019 48"
-).split()
+WORDS = ("channel", "gate", "height", "kernel", "large", "line", "model", "network", "paper", "picture", "small",
+         "stride", "text", "the", "upright", "width", "192", "224", "2019", "48")  # fmt: skip
 
 
 def words(source: random.Random, least: int, most: int) -> str:
@@ -293,7 +293,10 @@ def test_colours_are_blue_green_red() -> None:
     [
         (np.zeros((48, 192), np.uint8), ValueError, r"shape \(H, W, 3\), H and W >= 1, got \(48, 192\)"),
         (np.zeros((48, 192, 4), np.uint8), ValueError, r"got \(48, 192, 4\)"),
+        (np.zeros((48, 192, 1), np.uint8), ValueError, r"got \(48, 192, 1\)"),
+        (np.zeros((1, 48, 3, 3), np.uint8), ValueError, r"got \(1, 48, 3, 3\)"),
         (np.zeros((48, 0, 3), np.uint8), ValueError, r"got \(48, 0, 3\)"),
+        (np.zeros((48, 192, 3), bool), TypeError, r"array of bytes \(uint8\), got bool"),
         (np.zeros((48, 192, 3)), TypeError, r"array of bytes \(uint8\), got float64"),
         ("line.png", TypeError, "image must be an image or an array of bytes"),
     ],
@@ -385,6 +388,8 @@ def test_the_engine_refuses_each_difference_by_itself(change: Callable[[nn.Modul
 
 
 def test_the_wheel_says_both_licences() -> None:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert 'license = "MIT AND Apache-2.0"' in text
-    assert str((SHIPPED / "LICENSE-APACHE-2.0.txt").relative_to(ROOT)) in text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"] == "MIT AND Apache-2.0"
+    (code, theirs) = project["license-files"]
+    assert (ROOT / code).read_text(encoding="utf-8").startswith("MIT License")
+    assert (ROOT / theirs).read_bytes() == (SHIPPED / "LICENSE-APACHE-2.0.txt").read_bytes()

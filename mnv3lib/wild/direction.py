@@ -59,11 +59,12 @@ class TextDirection(nn.Module):
     classifier          192 → 360, h-swish, dropout, linear  one linear layer, 200 → 2
     ==================  ===================================  ==========================================
 
-    The published graph ends in a softmax; here the logits are given, as the core does.
+    The published graph ends in a softmax; here the logits are given, as the core does. It was trained with 48 × 192
+    pixels, BGR from -1 to 1, as :func:`mnv3lib.wild.prepare_line` gives them. From a picture that is less than 33 high
+    or 3 wide nothing is left to pool, and PyTorch raises a RuntimeError.
 
     Shape:
-        (N, 3, H, W), BGR from -1 to 1 as :func:`mnv3lib.wild.prepare_line` gives it, to logits (N, 2). H is 33 or
-        more and W is 3 or more, or nothing is left to pool; it was trained with 48 × 192.
+        (N, 3, H, W), H at least 33 and W at least 3, to logits (N, 2).
 
     Attributes:
         classes: names of the two logits, in their order.

@@ -21,7 +21,8 @@ def prepare_line(image: Any) -> Tensor:
 
     It is made 48 pixels high, as wide as its proportions say and 192 at most: a longer line is squeezed, the right of
     a shorter one is filled with the middle grey, which is 0. Then BGR, as OpenCV reads files, and (x / 255 - ½) / ½.
-    The resizing is bilinear without smoothing, like OpenCV's, of which it differs by a grey level at the most.
+    The resizing is bilinear without smoothing, like OpenCV's, which computes it in fixed point, so that a pixel can
+    differ by a grey level.
 
     Args:
         image: a Pillow image, or an array (H, W, 3) of bytes, RGB.
