@@ -24,6 +24,7 @@ GLOSSARY = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
 EVERYDAY = {"code": "nearly always a program"}
 #: Phrases in which a word is not the term.
 PHRASES = {
+    "feature": [r"feature maps?"],
     "groups": [r"groups of channels"],
     "head": [r"in (?:your|the) head", r"shows? heads"],
     "last stage": [r"efficient last stage"],  # the paper's name for the redesigned end
