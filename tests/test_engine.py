@@ -211,6 +211,18 @@ def put(model: Any, path: str, name: str, value: Any) -> Any:
         (lambda model: put(model, "features.1.block.0.0", "groups", 4), "'features.1.block.0.0'"),
         (lambda model: put(model, "features.5.block.2", "scale_activation", nn.Sigmoid()), "'features.5.block.2'"),
         (
+            lambda model: put(model, "", "avgpool", nn.Sequential(nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1))),
+            "the mean over all positions at 'avgpool'",
+        ),
+        (
+            lambda model: put(model, "features.5.block.2", "avgpool", nn.AdaptiveMaxPool2d(1)),
+            "the mean over all positions at 'features.5.block.2.avgpool'",
+        ),
+        (
+            lambda model: put(model, "", "auxiliary", nn.Linear(2, 2)),
+            "nothing besides features, avgpool, classifier at 'auxiliary'",
+        ),
+        (
             lambda model: put(model, "classifier", "4", nn.Softmax(1)),
             "a linear layer, an activation and a linear layer",
         ),

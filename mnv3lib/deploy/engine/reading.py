@@ -53,6 +53,16 @@ class _Reading:
             self.refuse(model, "a linear layer, an activation and a linear layer")
         hidden, function, logits = layers
         self.numbers += [self.linear(hidden), self.activation(function), self.linear(logits)]
+        self.nothing_else(model, "features", "avgpool", "classifier")
+
+    def nothing_else(self, module: nn.Module, *known: str) -> None:
+        """The mean over all positions, and no child besides those that are read."""
+        for name, child in module.named_children():
+            if name not in known:
+                self.refuse(child, f"nothing besides {', '.join(known)}")
+        pool = module.avgpool
+        if not isinstance(pool, nn.AdaptiveAvgPool2d) or pool.output_size not in (1, (1, 1)):
+            self.refuse(pool, "the mean over all positions")  # type: ignore[arg-type]
 
     def block(self, block: nn.Module) -> None:
         """One inverted residual: a row of numbers, and the weights of what it has."""
@@ -108,6 +118,7 @@ class _Reading:
         first, second = gate.fc1, gate.fc2
         if not isinstance(gate.activation, nn.ReLU) or not isinstance(gate.scale_activation, nn.Hardsigmoid):
             self.refuse(gate, "ReLU and h-sigmoid")
+        self.nothing_else(gate, "avgpool", "fc1", "fc2", "activation", "scale_activation")
         self.put(first.weight, first.bias, second.weight, second.bias)  # type: ignore[union-attr, arg-type]
         return int(first.out_channels)  # type: ignore[union-attr, arg-type]
 
