@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 import pytest
@@ -12,6 +13,12 @@ from mnv3lib import cost, mobilenet_v3_small
 from mnv3lib.deploy.breakdown import REST, breakdown
 
 ONE = torch.zeros(1, 3, 32, 32)
+
+
+@pytest.fixture(autouse=True)
+def garbage_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting it takes half a second in a process as large as the tests'."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 class Slow(nn.Module):

@@ -19,6 +19,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.calls = 0.0, list[str]()
         monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(gc, "collect", lambda: 0)  # half a second in a process as large as the tests'
 
     def takes(self, name: str, seconds: Callable[[int], float]) -> Callable[[], None]:
         """A candidate whose call number n takes ``seconds(n)``."""
