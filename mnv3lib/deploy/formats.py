@@ -44,6 +44,7 @@ class Format(NamedTuple):
             images at a time if that is wanted and the format has it.
         read: from a path, for so many threads and a precision, to a function of images.
         packages: that write and read it.
+        usage: how a file is run without this library, in Python; ``{name}`` is the file.
         precisions: that it can be written in.
         any_batch: whether a file can be for any number of images at a time.
         parts: suffixes of what lies beside the file and belongs to it.
@@ -53,6 +54,7 @@ class Format(NamedTuple):
     write: Callable[[nn.Module, Tensor, pathlib.Path, str, bool], None]
     read: Callable[[pathlib.Path, int, str], Run]
     packages: tuple[str, ...]
+    usage: str
     precisions: tuple[str, ...] = ("fp32",)
     any_batch: bool = False
     parts: tuple[str, ...] = ()
@@ -151,9 +153,10 @@ def _write_executorch(model: nn.Module, example: Tensor, path: pathlib.Path, pre
 def _read_executorch(path: pathlib.Path, threads: int, precision: str) -> Run:
     with _outdated(), _hushed():
         runtime = package("executorch.runtime").Runtime
-        method = runtime.get().load_program(path.read_bytes()).load_method("forward")
+        program = runtime.get().load_program(path.read_bytes())
+        method = program.load_method("forward")
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Tensor, program: Any = program) -> Tensor:  # which holds the bytes that the method reads
         return method.execute([images])[0]
 
     return run
@@ -253,10 +256,39 @@ def exporting(name: str) -> Iterator[None]:
 
 #: By the name that ``to`` has.
 FORMATS = {
-    "onnx": Format(".onnx", _write_onnx, _read_onnx, ("onnxruntime", "onnx", "onnxscript"), any_batch=True),
-    "openvino": Format(
-        ".xml", _write_openvino, _read_openvino, ("openvino", "onnx", "onnxscript"), any_batch=True, parts=(".bin",)
+    "onnx": Format(
+        ".onnx",
+        _write_onnx,
+        _read_onnx,
+        ("onnxruntime", "onnx", "onnxscript"),
+        'import onnxruntime; logits = onnxruntime.InferenceSession("{name}").run(None, {{"images": images}})[0]',
+        any_batch=True,
     ),
-    "executorch": Format(".pte", _write_executorch, _read_executorch, ("executorch",)),
-    "pt2": Format(".pt2", _write_pt2, _read_pt2, ("torch",), ("fp32", "bf16")),
-}  # fmt: skip
+    "openvino": Format(
+        ".xml",
+        _write_openvino,
+        _read_openvino,
+        ("openvino", "onnx", "onnxscript"),
+        # Without the hint it computes in bfloat16 where the processor has that.
+        'import openvino; logits = openvino.compile_model("{name}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})'
+        '([images])["logits"]',
+        any_batch=True,
+        parts=(".bin",),
+    ),
+    "executorch": Format(
+        ".pte",
+        _write_executorch,
+        _read_executorch,
+        ("executorch",),
+        "from executorch.runtime import Runtime; "
+        'logits = Runtime.get().load_program("{name}").load_method("forward").execute([images])[0]',
+    ),
+    "pt2": Format(
+        ".pt2",
+        _write_pt2,
+        _read_pt2,
+        ("torch",),
+        'import torch; logits = torch._inductor.aoti_load_package("{name}")(images)',
+        ("fp32", "bf16"),
+    ),
+}
