@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +17,28 @@ _WATCHED = ("mnv3lib", "experiments/*.py", "experiments/*.yaml", "benchmarks/*.p
 _UNUSED = (":!mnv3lib/explore",)
 
 
-def made(root: Path, *, threads: int) -> dict[str, Any]:
+def made(root: Path | None, *, threads: int, packages: Iterable[str] = ()) -> dict[str, Any]:
     """Commit, versions, processor and threads of this process.
 
     Args:
-        root: of the repository. The commit has a mark if files that a result depends on differ from it.
+        root: of the repository, None for a library that was installed. The commit has a mark if files that a result
+            depends on differ from it.
         threads: that compute.
+        packages: whose versions count beside those of PyTorch, torchvision and this library.
     """
     import torch
-    import torchvision
 
     import mnv3lib
 
-    versions = {module.__name__: module.__version__ for module in (mnv3lib, torch, torchvision)}
+    versions = {module.__name__: module.__version__ for module in (mnv3lib, torch)}
+    with suppress(ImportError):  # nobody has to have it
+        import torchvision
+
+        versions["torchvision"] = torchvision.__version__
+    for name in packages:
+        versions.setdefault(name, version(name))
     return {
-        "commit": _commit(root),
+        "commit": _commit(root) if root is not None else None,
         "versions": {**versions, "python": platform.python_version()},
         "cpu": _processor(),
         "threads": threads,

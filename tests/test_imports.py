@@ -38,7 +38,18 @@ ARROWS: dict[str, set[str]] = {
     "wild": {"_checks", "blocks", "config", "rows", "weights"},
     "tasks": {"_checks", "blocks", "config", "cost", "network"},
     "training": {"_lazy", "_checks", "_files", "config", "cost", "data", "network", "recipe", "tasks", "weights"},
-    "deploy": {"_checks", "_files", "blocks", "config", "cost", "pointwise", "rows"},
+    "deploy": {
+        "_checks",
+        "_files",
+        "blocks",
+        "config",
+        "cost",
+        "network",
+        "pointwise",
+        "provenance",
+        "rows",
+        "weights",
+    },
     "explore": {"_lazy", "_checks", "config", "cost", "rows"},
     "__init__": {"_lazy", "config", "cost", "network"},  # network for type checkers only
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from reference import relative_error, same_bits
 from torch import Tensor, nn
 
 from mnv3lib import mobilenet_v3_small
-from mnv3lib.deploy import Comparison, Engine, Unavailable, optimize, packages
-from mnv3lib.deploy.paths import PATHS, Path, Run
+from mnv3lib.deploy import Comparison, Engine, ExportError, Unavailable, formats, optimize, packages
+from mnv3lib.deploy.fastest import TOLERANCES
+from mnv3lib.deploy.paths import PATHS, Path, Run, label
 
 ONE = pictures(2, 3, 40, 33)
 
@@ -127,6 +129,7 @@ def test_only_the_example_s_shape_is_taken(ways: dict[str, Path]) -> None:
         ((mobilenet_v3_small(width_mult=0.25), ONE), "evaluation mode"),
         ((small(), ONE.double()), "example must be a float32 tensor on the CPU, got torch.float64"),
         ((small(), ONE[0]), r"example must have the shape \(N, C, H, W\), got \(3, 40, 33\)"),
+        ((small(), ONE[:, :2]), r"example must be images that the model takes, \(2, 2, 40, 33\) are not"),
         ((small(), ONE[:0]), r"got \(0, 3, 40, 33\)"),
         ((small(), ONE, "fp64"), "precision must be one of 'fp32', 'bf16', got 'fp64'"),
     ],
@@ -136,8 +139,48 @@ def test_wrong_arguments_are_named(arguments: tuple[Any, ...], message: str) -> 
         optimize(*arguments)
 
 
+def test_without_a_compiler_the_ways_that_need_one_are_left_out(
+    ways: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats.shutil, "which", lambda name: None)
+    ways.update({name: PATHS[name] for name in ("torch.compile", "AOTInductor")})
+    made = optimize(small(), ONE, "bf16", rounds=5)
+    refused = {one.name: str(one.refused) for one in made.report if one.refused}
+    assert set(refused) == {"torch.compile", "AOTInductor", "AOTInductor, bf16"}
+    assert all("it needs a C++ compiler" in why for why in refused.values())
+
+
+def test_what_an_exporter_cannot_take_runs_otherwise(ways: dict[str, Path]) -> None:
+    def cannot(*arguments: Any) -> Run:
+        raise ExportError("ONNX cannot write this network: no")
+
+    ways["ONNX Runtime"] = Path(cannot)
+    assert "refused: ONNX cannot write this network: no" in str(optimize(small(), ONE, rounds=5))
+
+
+def test_executorch_computes_with_one_thread_only() -> None:
+    with pytest.raises(Unavailable, match="with one thread, and 2 are asked for"):
+        PATHS["ExecuTorch"].build(small(), ONE, 2, "fp32")
+
+
+EVERY = [(way, precision) for way, path in PATHS.items() for precision in path.precisions]
+
+
 @pytest.mark.slow
-def test_the_compiled_network_gives_the_logits() -> None:
+@pytest.mark.parametrize("images", [pictures(1, 3, 40, 33), pictures(3, 3, 33, 47)], ids=["one", "three"])
+@pytest.mark.parametrize(("way", "precision"), EVERY, ids=[label(way, precision) for way, precision in EVERY])
+def test_every_way_in_every_precision_gives_the_logits(way: str, precision: str, images: Tensor) -> None:
     model = small()
+    try:
+        run = PATHS[way].build(model, images, 1, precision)
+    except Unavailable as problem:  # a processor without bfloat16; all packages are pinned, and CI has a compiler
+        if precision == "fp32" and os.environ.get("CI"):
+            raise
+        pytest.skip(str(problem))
     with torch.no_grad():
-        assert relative_error(PATHS["torch.compile"].build(model, ONE, 1, "fp32")(ONE), model(ONE)) < 1e-4
+        for batch in (images, images.flip(0, 3)):
+            assert relative_error(run(batch), model(batch)) < TOLERANCES[precision]
+            assert not run(batch).requires_grad
+    before = run(images).clone()
+    run(images.flip(3))
+    assert same_bits(run(images), before)

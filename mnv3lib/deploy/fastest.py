@@ -96,8 +96,7 @@ def optimize(
     wanted = one_of("precision", precision, tuple(TOLERANCES))
     positive_int("threads", threads)
     example = example.detach().contiguous()
-    with torch.no_grad():
-        expected = model(example)
+    expected = logits(model, example)
 
     runs: dict[str, Run] = {}
     attempts: dict[str, Attempt] = {}
@@ -143,6 +142,25 @@ def check_arguments(model: nn.Module, example: Tensor) -> None:
         raise TypeError(f"example must be a float32 tensor on the CPU, got {getattr(example, 'dtype', example)!r}")
     if example.ndim != 4 or 0 in example.shape:
         raise ValueError(f"example must have the shape (N, C, H, W), got {tuple(example.shape)}")
+
+
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    """What the model gives.
+
+    Raises:
+        TypeError, ValueError: if it does not take such images, or gives no tensor.
+    """
+    try:
+        with torch.no_grad():
+            found = model(images)
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"example must be images that the model takes, {tuple(images.shape)} are not: {reason}"
+        ) from error
+    if not isinstance(found, Tensor):
+        raise TypeError(f"model must give a tensor, it gave a {type(found).__name__}")
+    return found
 
 
 def deviation(found: Tensor, expected: Tensor) -> float:
