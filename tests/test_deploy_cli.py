@@ -46,7 +46,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
 def test_a_checkpoint_is_exported(asked: dict[str, Any], checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["export", str(checkpoint), "--to", "pt2", "--size", "48x33", "--batch", "2", "--precision", "bf16"]
-    assert main([*arguments, "--values", "grey"]) == 0
+    assert main([*arguments, "--values", "grey", "--threads", "2"]) == 0
+    assert asked["threads"] == 2
     assert (asked["path"], asked["to"], asked["precision"], asked["values"]) == (
         Path("mine.pt2"),
         "pt2",

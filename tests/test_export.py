@@ -111,6 +111,14 @@ def test_a_card_of_a_fixed_batch_and_of_another_network(keeps: Any, tmp_path: Pa
     assert card["network"] == {"class": "Sequential", "parameters": 56}
 
 
+def test_a_file_is_packed_for_so_many_threads(keeps: Any, tmp_path: Path) -> None:
+    seen = []
+    keeps(writes=lambda path: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    card = json.loads(export(small_network(), tmp_path / "x.onnx", ONE, threads=before + 2).card.read_text())
+    assert (seen, card["made"]["threads"], torch.get_num_threads()) == ([before + 2], before + 2, before)
+
+
 def test_a_library_outside_of_a_repository_has_no_commit(
     keeps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +280,7 @@ def test_folders_that_cannot_be_written(keeps: Any, tmp_path: Path) -> None:
         ({"to": "tflite"}, "to must be one of 'onnx', 'openvino', 'executorch', 'pt2', got 'tflite'"),
         ({"precision": "bf16"}, "precision for 'onnx' must be one of 'fp32', got 'bf16'"),
         ({"path": "x.pt2", "precision": "int4"}, "precision for 'pt2' must be one of 'fp32', 'bf16', got 'int4'"),
+        ({"threads": 0}, "threads must be an integer >= 1, got 0"),
         ({"values": 255}, "values must be text, got 255"),
     ],
 )

@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--to", choices=tuple(FORMATS), help="the format (default: what --out ends in)")
             command.add_argument("--out", type=Path, metavar="FILE", help="to write (default: named after NETWORK)")
             command.add_argument("--precision", choices=precisions, default="fp32", help="bf16 for pt2 only")
+            command.add_argument("--threads", type=int, default=1, help="that a pt2 will run with (default: 1)")
             command.add_argument("--values", metavar="TEXT", help="what an image's numbers mean, for the card")
     return made
 
@@ -204,7 +205,8 @@ def _benchmark(options: argparse.Namespace, model: MobileNetV3) -> None:
 
 def _export(options: argparse.Namespace, model: MobileNetV3) -> None:
     images = _images(options, model)
-    done = export(model, options.out, images, to=options.to, precision=options.precision, values=options.values)
+    wanted = {name: getattr(options, name) for name in ("to", "precision", "threads", "values")}
+    done = export(model, options.out, images, **wanted)
     print(f"{done.path}: logits within {done.error:.1e} standard deviations of the network's; {done.card} says more")
 
 

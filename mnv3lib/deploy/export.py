@@ -30,11 +30,12 @@ import torch
 from torch import Tensor, nn
 
 import mnv3lib
-from mnv3lib._checks import one_of
+from mnv3lib._checks import one_of, positive_int
 from mnv3lib._files import whole_files
 from mnv3lib.deploy.errors import ExportError, Unavailable
 from mnv3lib.deploy.fastest import TOLERANCES, check_arguments, deviation, logits
 from mnv3lib.deploy.formats import FORMATS, IMAGES, LOGITS, Format, Run
+from mnv3lib.deploy.latency import computing_with
 from mnv3lib.network import MobileNetV3
 from mnv3lib.provenance import made
 
@@ -66,6 +67,7 @@ def export(
     *,
     to: str | None = None,
     precision: str = "fp32",
+    threads: int = 1,
     values: str | None = None,
 ) -> Exported:
     """Write a network for another engine, see that it gives the network's logits there, and describe it in a card.
@@ -83,6 +85,8 @@ def export(
         precision: ``"fp32"``, or ``"bf16"`` for a pt2 that computes in bfloat16; images and logits are float32 in it,
             too. OpenVINO is told when it compiles (``INFERENCE_PRECISION_HINT``), and takes bfloat16 by itself where
             the processor is faster in it.
+        threads: that PyTorch will compute with where it runs a pt2, with ``torch.set_num_threads``: the weights are
+            packed for so many, and with others it can take three times as long. For other formats it means nothing.
         values: what the numbers of an image mean, for the card: ``"RGB from 0 to 1, minus 0.5, over 0.5"``.
 
     Raises:
@@ -94,6 +98,7 @@ def export(
     check_arguments(model, example)
     target, to = checked_target(path, to, precision)
     form = FORMATS[to]
+    positive_int("threads", threads)
     if values is not None and not isinstance(values, str):
         raise TypeError(f"values must be text, got {values!r}")
     form.require()
@@ -103,7 +108,8 @@ def export(
     card = target.with_name(target.name + CARD)
     with whole_files(target, parts=parts, notes=[card]) as folder:
         written = folder / target.name
-        form.write(model, example, written, precision, form.any_batch)
+        with computing_with(threads):
+            form.write(model, example, written, precision, form.any_batch)
         with _running(to):
             error = _check(form.read(written, 1, precision), model, example, TOLERANCES[precision], form.any_batch)
         about = {
@@ -126,7 +132,7 @@ def export(
                 "unit": "standard deviations of the logits in PyTorch",
             },
             "usage": form.usage.format(name=target.name),
-            "made": _made(form),
+            "made": _made(form, threads),
         }
         text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
         (folder / card.name).write_text(text, encoding="utf-8")
@@ -200,10 +206,9 @@ def _network(model: nn.Module) -> dict[str, Any]:
     return {"class": type(model).__name__, **about}
 
 
-def _made(form: Format) -> dict[str, Any]:
+def _made(form: Format, threads: int) -> dict[str, Any]:
     """With what; the commit is known where this library lies in its repository."""
     root = Path(mnv3lib.__file__).resolve().parent.parent
-    threads = torch.get_num_threads()
     try:
         return made(root if (root / ".git").exists() else None, threads=threads, packages=form.packages)
     except (OSError, subprocess.CalledProcessError):  # no git, or one that will not say

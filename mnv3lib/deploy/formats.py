@@ -30,8 +30,8 @@ Run = Callable[[Tensor], Tensor]
 
 #: What the input and the output are called, in the formats that have names.
 IMAGES, LOGITS = "images", "logits"
-#: Freezing takes the weights for constants, so that they are packed once. Threads are those of PyTorch when the code
-#: runs, not those when it is compiled.
+#: Freezing takes the weights for constants, so that they are packed once: for as many threads as PyTorch has then. With
+#: others the code computes the same, but packs anew in every pass, and can take three times as long.
 INDUCTOR = {"freezing": True, "cpp.dynamic_threads": True}
 
 

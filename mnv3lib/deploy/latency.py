@@ -187,15 +187,25 @@ def _nothing() -> None:
 
 
 @contextmanager
-def quiet(threads: int) -> Iterator[None]:
-    """So many threads for PyTorch, and no garbage collection between two looks at the clock."""
-    before, collects = torch.get_num_threads(), gc.isenabled()
+def computing_with(threads: int) -> Iterator[None]:
+    """So many threads for PyTorch."""
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    gc.collect()
-    gc.disable()
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet(threads: int) -> Iterator[None]:
+    """So many threads for PyTorch, and no garbage collection between two looks at the clock."""
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        with computing_with(threads):
+            yield
+    finally:
         if collects:
             gc.enable()

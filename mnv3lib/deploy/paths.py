@@ -19,6 +19,7 @@ from mnv3lib.deploy.engine import Engine
 from mnv3lib.deploy.errors import Unavailable
 from mnv3lib.deploy.fold import fold_batch_norm
 from mnv3lib.deploy.formats import FORMATS, INDUCTOR, Run, exporting, require_compiler
+from mnv3lib.deploy.latency import computing_with
 from mnv3lib.pointwise import with_matrix_products
 
 __all__ = ["PATHS", "Path", "Run", "label"]
@@ -40,7 +41,7 @@ def _compiled(model: nn.Module, example: Tensor, threads: int, precision: str) -
     require_compiler()
     folded = with_matrix_products(fold_batch_norm(model))
     run = _inferring(torch.compile(folded, dynamic=False, options=dict(INDUCTOR)), torch.channels_last)
-    with exporting("torch.compile"):
+    with exporting("torch.compile"), computing_with(threads):
         run(example)  # that is when it compiles
     return run
 
@@ -53,7 +54,8 @@ def _through(name: str) -> Callable[[nn.Module, Tensor, int, str], Run]:
         form.require()
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, f"model{form.suffix}")
-            form.write(model, example, path, precision, False)
+            with computing_with(threads):
+                form.write(model, example, path, precision, False)
             return form.read(path, threads, precision)
 
     return build

@@ -18,6 +18,7 @@ import torch
 from mnv3lib._checks import positive_int
 from mnv3lib.cost import Layer, Profile
 from mnv3lib.deploy.engine.build import library
+from mnv3lib.deploy.latency import computing_with
 
 __all__ = ["Ceilings", "Floor", "floor", "measure_ceilings"]
 
@@ -112,12 +113,8 @@ def measure_ceilings(*, seconds: float = 0.05) -> Ceilings:
     }
     side = 768
     a, b = torch.randn(side, side), torch.randn(side, side)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with computing_with(1):
         found["matrix_product"] = side**3 * _rate(lambda rounds: [a @ b for _ in range(rounds)], seconds)
-    finally:
-        torch.set_num_threads(threads)
     for name, size in sizes.items():
         buffer = torch.zeros(size // 4096 * 1024)
 
