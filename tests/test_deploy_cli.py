@@ -118,7 +118,7 @@ def test_names_of_files(asked: dict[str, Any]) -> None:
         (["export", "mobilenet_v3_small", "--to", "pt2", "--out", "a.pte"], "path must end in '.pt2' for 'pt2'"),
         (
             ["export", "mobilenet_v3_small", "--to", "onnx", "--precision", "bf16"],
-            "precision for 'onnx' must be one of 'fp32', got 'bf16'",
+            "precision for 'onnx' must be one of 'fp32', 'int8', got 'bf16'",
         ),
         (["benchmark", "mobilenet_v3_smal"], "did you mean 'mobilenet_v3_small'?"),
         (["benchmark", "nowhere.pth"], "NETWORK must be a checkpoint that is there, or a name"),

@@ -16,6 +16,7 @@ from mnv3lib.deploy import Comparison, Engine, ExportError, Unavailable, formats
 from mnv3lib.deploy.fastest import TOLERANCES
 from mnv3lib.deploy.formats import FORMATS
 from mnv3lib.deploy.paths import PATHS, Path, Run, label
+from mnv3lib.deploy.quantization import is_quantized
 
 ONE = pictures(2, 3, 40, 33)
 
@@ -132,7 +133,8 @@ def test_only_the_example_s_shape_is_taken(ways: dict[str, Path]) -> None:
         ((small(), ONE[0]), r"example must have the shape \(N, C, H, W\), got \(3, 40, 33\)"),
         ((small(), ONE[:, :2]), r"example must be images that the model takes, \(2, 2, 40, 33\) are not"),
         ((small(), ONE[:0]), r"got \(0, 3, 40, 33\)"),
-        ((small(), ONE, "fp64"), "precision must be one of 'fp32', 'bf16', got 'fp64'"),
+        ((small(), ONE, "fp64"), "precision must be one of 'fp32', 'bf16', 'int8', got 'fp64'"),
+        ((small(), ONE, "int8"), "calibration must be batches of images, or the quantised model, for 'int8', got None"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: tuple[Any, ...], message: str) -> None:
@@ -186,7 +188,65 @@ def test_executorch_computes_with_one_thread_only() -> None:
         PATHS["ExecuTorch"].build(small(), ONE, 2, "fp32")
 
 
-EVERY = [(way, precision) for way, path in PATHS.items() for precision in path.precisions]
+EVERY = [(way, precision) for way, path in PATHS.items() for precision in path.precisions if precision != "int8"]
+
+
+def plain() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.Hardswish(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(8 * 36 * 29, 50)
+    return nn.Sequential(*layers).eval().requires_grad_(False)
+
+
+def test_8_bits_are_tried_where_they_are_asked_for(ways: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph of the model in 8 bits is what such a way is given; the report tells the error against the model."""
+    model = plain()
+    given = []
+
+    def build(one: nn.Module, example: Tensor, threads: int, precision: str) -> Run:
+        given.append(one)
+        return PATHS["PyTorch"].build(one, example, threads, precision)
+
+    ways["integers"] = Path(build, ("int8",))
+    takes(monkeypatch, **{"PyTorch": 0.010, "integers, int8": 0.002})
+    made = optimize(model, ONE, "int8", calibration=[ONE[:1], ONE[1:]])
+    assert made.name == "integers, int8"
+    (graph,) = given
+    assert is_quantized(graph)
+    assert same_bits(made(ONE), graph(ONE))
+    expected = model(ONE)
+    assert made.report[0].error == pytest.approx(float((graph(ONE) - expected).abs().max() / expected.std()))
+    assert 0 < made.report[0].error < 0.2
+    again = optimize(model, ONE, "int8", calibration=graph)
+    assert given[1] is graph
+    assert again.report[0].error == made.report[0].error
+    takes(monkeypatch, **{"PyTorch": 0.010, "integers, int8": 0.020})
+    assert optimize(model, ONE, "int8", calibration=graph).name == "PyTorch"
+
+
+def test_8_bits_that_are_not_the_graph_s_are_refused(ways: dict[str, Path]) -> None:
+    """Although they are near the model's own logits, as those of another calibration can be."""
+    model = plain()
+    ways["floats"] = Path(lambda *_: PATHS["PyTorch"].build(model, ONE, 1, "fp32"), ("int8",))
+    made = optimize(model, ONE, "int8", calibration=[ONE * 0.1], rounds=5)
+    assert made.name == "PyTorch"
+    (refused,) = [one for one in made.report if one.refused]
+    assert (refused.name, refused.error) == ("floats, int8", 0.0)
+    assert "stray" in str(refused.refused)
+
+
+@pytest.mark.parametrize(
+    ("precision", "calibration", "message"),
+    [
+        ("int8", [], "calibration must hold one batch of images or more, got none"),
+        ("int8", [ONE[..., 1:]], r"the example's shape \(3, 40, 33\), got \(3, 40, 32\)"),
+        ("int8", nn.Identity(), "calibration must be a quantised model, or batches of images, got Identity"),
+        ("fp32", [ONE], "calibration must be None for the precision 'fp32', got list"),
+        ("bf16", [ONE], "calibration must be None for the precision 'bf16', got list"),
+    ],
+)
+def test_wrong_calibration_is_named(precision: str, calibration: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        optimize(small(), ONE, precision, calibration=calibration)
 
 
 @pytest.mark.slow

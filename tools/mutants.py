@@ -74,7 +74,8 @@ ROOMS = {
     "deploy": Room(
         ("deploy/*.py", "deploy/engine/*.py", "pointwise.py"),
         ("test_latency.py", "test_roofline.py", "test_fold.py", "test_pointwise.py", "test_engine.py",
-         "test_optimize.py", "test_export.py", "test_deploy_cli.py", "test_table.py", "test_breakdown.py"),
+         "test_optimize.py", "test_export.py", "test_deploy_cli.py", "test_qat.py", "test_quantize.py", "test_table.py",
+         "test_breakdown.py"),
     ),
     "tasks": Room(("tasks/*.py",), ("test_tasks*.py", "test_augment.py")),
     "weights": Room(("weights/*.py",), ("test_weight*.py", "test_downloads.py", "test_shipped.py")),

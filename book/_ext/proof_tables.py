@@ -27,7 +27,7 @@ UNITS = {"absolute": "", "count": "", "relative to the spread": " of the spread"
 SUBJECTS = {
     "The network": ("parity", "properties", "network", "as_torchvisions"),
     "Its cost": ("cost", "figures_counting_cost", "published", "plan"),
-    "Its speed": ("engine", "export", "fold", "pointwise"),
+    "Its speed": ("engine", "export", "fold", "pointwise", "quantize", "qat"),
     "Data": ("scenes", "datasets", "cifar", "coco", "folder", "listing", "reading", "voc", "augment"),
     "Training": ("loop", "optimisers", "schedule", "averaging", "tasks_losses", "tasks_metrics", "tasks_networks"),
     "Several processes, and runs that were killed": ("distributed", "checkpoint"),

@@ -33,9 +33,10 @@ import mnv3lib
 from mnv3lib._checks import one_of, positive_int
 from mnv3lib._files import whole_files
 from mnv3lib.deploy.errors import ExportError, Unavailable
-from mnv3lib.deploy.fastest import TOLERANCES, check_arguments, deviation, logits
+from mnv3lib.deploy.fastest import TOLERANCES, check_arguments, logits, stray
 from mnv3lib.deploy.formats import FORMATS, IMAGES, LOGITS, Format, Run
 from mnv3lib.deploy.latency import computing_with
+from mnv3lib.deploy.quantization import is_quantized
 from mnv3lib.network import MobileNetV3
 from mnv3lib.provenance import made
 
@@ -52,7 +53,8 @@ class Exported:
     Attributes:
         path: of the file that an engine opens.
         card: of what is said about it.
-        error: largest difference of a logit from the model's, in standard deviations of the model's logits.
+        error: largest difference of a logit from the model's, in standard deviations of the model's logits; of a
+            quantised model the quadratic mean of the differences.
     """
 
     path: Path
@@ -77,14 +79,14 @@ def export(
     an earlier time are replaced at the end, all or none. The model is not changed. Writing takes seconds to a minute.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, or quantised by :func:`mnv3lib.deploy.quantization.quantize`.
         path: of the file, ending as its format does.
         example: images for the check, float32, on the CPU. Files take images of their size, and for some formats as
             many at a time, see above.
         to: the format, ``"onnx"``, ``"openvino"``, ``"executorch"`` or ``"pt2"``; by default what ``path`` ends in.
-        precision: ``"fp32"``, or ``"bf16"`` for a pt2 that computes in bfloat16; images and logits are float32 in it,
-            too. OpenVINO is told when it compiles (``INFERENCE_PRECISION_HINT``), and takes bfloat16 by itself where
-            the processor is faster in it.
+        precision: ``"fp32"``; ``"int8"`` for a quantised model; ``"bf16"`` for a pt2 that computes in bfloat16. Images
+            and logits are float32 in all. OpenVINO is told when it compiles (``INFERENCE_PRECISION_HINT``), and takes
+            bfloat16 by itself where the processor is faster in it.
         threads: that PyTorch will compute with where it runs a pt2, with ``torch.set_num_threads``: the weights are
             packed for so many, and with others it can take three times as long. For other formats it means nothing.
         values: what the numbers of an image mean, for the card: ``"RGB from 0 to 1, minus 0.5, over 0.5"``.
@@ -99,6 +101,8 @@ def export(
     target, to = checked_target(path, to, precision)
     form = FORMATS[to]
     positive_int("threads", threads)
+    if is_quantized(model) != (precision == "int8"):
+        raise ValueError(f"precision must be 'int8' for a quantised model, and for no other, got {precision!r}")
     if values is not None and not isinstance(values, str):
         raise TypeError(f"values must be text, got {values!r}")
     form.require()
@@ -111,7 +115,7 @@ def export(
         with computing_with(threads):
             form.write(model, example, written, precision, form.any_batch)
         with _running(to):
-            error = _check(form.read(written, 1, precision), model, example, TOLERANCES[precision], form.any_batch)
+            error = _check(form.read(written, 1, precision), model, example, precision, form.any_batch)
         about = {
             "file": target.name,
             "format": to,
@@ -127,7 +131,7 @@ def export(
             "output": {"name": LOGITS, "type": "float32", "per image": list(expected.shape[1:])},
             "precision": precision,
             "error": {
-                "largest": float(f"{error:.2g}"),
+                "quadratic mean" if precision == "int8" else "largest": float(f"{error:.2g}"),
                 "allowed": TOLERANCES[precision],
                 "unit": "standard deviations of the logits in PyTorch",
             },
@@ -160,7 +164,7 @@ def checked_target(path: str | Path, to: str | None, precision: str) -> tuple[Pa
     return target, to
 
 
-def _check(run: Run, model: nn.Module, example: Tensor, allowed: float, any_batch: bool) -> float:
+def _check(run: Run, model: nn.Module, example: Tensor, precision: str, any_batch: bool) -> float:
     """The largest error, of the example and of another number of images if there may be any.
 
     Raises:
@@ -176,7 +180,7 @@ def _check(run: Run, model: nn.Module, example: Tensor, allowed: float, any_batc
             raise ExportError(
                 f"the file gives the shape {tuple(found.shape)}, the model {tuple(expected.shape)}; it was not kept"
             )
-        error = deviation(found, expected)
+        error, allowed = stray(found, expected, precision), TOLERANCES[precision]
         if not error <= allowed:
             raise ExportError(
                 f"the file's logits are {error:.1e} standard deviations from the model's, {allowed:g} are allowed; it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,11 +13,15 @@ from mnv3lib._checks import one_of, positive_int
 from mnv3lib.deploy.errors import ExportError, Unavailable
 from mnv3lib.deploy.latency import Comparison, Ratio, compare
 from mnv3lib.deploy.paths import PATHS, Run, label
+from mnv3lib.deploy.quantization import Quantized, is_quantized, quantize
 
 __all__ = ["Attempt", "Optimized", "optimize"]
 
-#: How far the logits may be from those of the model in float32, in standard deviations of these.
-TOLERANCES = {"fp32": 1e-4, "bf16": 0.1}
+#: How far the logits may be from those expected, in standard deviations of these: the furthest from the model's in
+#: float32, and with int8 in the quadratic mean from those that PyTorch computes of the quantised model. Engines round
+#: some values to the other neighbour, and from layer to layer that grows to what quantisation itself changes. Whether
+#: the latter is too much depends on the network, and only its accuracy can tell.
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.1, "int8": 0.2}
 _PLAIN = next(iter(PATHS))
 
 
@@ -75,49 +80,87 @@ class Optimized:
 
 
 def optimize(
-    model: nn.Module, example: Tensor, precision: str = "fp32", *, threads: int = 1, rounds: int = 15
+    model: nn.Module,
+    example: Tensor,
+    precision: str = "fp32",
+    *,
+    calibration: Iterable[Tensor] | Quantized | None = None,
+    threads: int = 1,
+    rounds: int = 15,
 ) -> Optimized:
     """Find the fastest way to run ``model`` on images like ``example``, on this CPU and of what is installed.
 
-    Every way is checked against the model: one whose logits stray is refused. Some compile for a minute. The model is
-    not changed, and later changes of it are not seen.
+    Every way is checked against the model, in 8 bits against the quantised model in PyTorch: one whose logits stray is
+    refused. Some compile for a minute. The model is not changed, and later changes of it are not seen.
 
     Args:
         model: in evaluation mode.
         example: images of the shape in question, float32, on the CPU.
-        precision: ``"fp32"``, or ``"bf16"`` to try ways that compute in bfloat16 as well.
+        precision: ``"fp32"``, or ``"bf16"`` or ``"int8"`` to try ways that compute in this precision as well.
+        calibration: for ``"int8"``: batches of images for :func:`mnv3lib.deploy.quantization.quantize`, or the
+            quantised model itself.
         threads: to compute with. Later calls of PyTorch and our engine follow ``torch.set_num_threads``.
         rounds: of the timing, 5 or more.
 
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
+        Unavailable: for ``"int8"`` without torchao.
     """
     check_arguments(model, example)
     wanted = one_of("precision", precision, tuple(TOLERANCES))
     positive_int("threads", threads)
     example = example.detach().contiguous()
-    expected = logits(model, example)
+    if wanted != "int8" and calibration is not None:
+        raise ValueError(f"calibration must be None for the precision {wanted!r}, got {type(calibration).__name__}")
+    logits(model, example)  # which says what is wrong with it
+    models = {"fp32": model, wanted: model if wanted != "int8" else _quantised(model, example, calibration)}
+    expected = {kind: logits(one, example) for kind, one in models.items()}
 
     runs: dict[str, Run] = {}
     attempts: dict[str, Attempt] = {}
     for way, path in PATHS.items():
-        for kind in dict.fromkeys(("fp32", wanted)):
+        for kind, one in models.items():
             if kind not in path.precisions:
                 continue
             name = label(way, kind)
             try:
-                run = path.build(model, example, threads, kind)
-                error = deviation(run(example), expected)
+                run = path.build(one, example, threads, kind)
+                found = run(example)
             except (Unavailable, ExportError, ValueError, TypeError) as problem:
                 attempts[name] = Attempt(name, refused=f"refused: {problem}")
                 continue
-            if not error <= TOLERANCES[kind]:
+            error = deviation(found, expected["fp32"])
+            if not stray(found, expected[kind], kind) <= TOLERANCES[kind]:
                 refused = f"refused: its logits stray further than {TOLERANCES[kind]:g}"
                 attempts[name] = Attempt(name, error, refused=refused)
                 continue
             runs[name], attempts[name] = run, Attempt(name, error)
-    found = compare({name: partial(run, example) for name, run in runs.items()}, rounds=rounds, threads=threads)
-    return _chosen(runs, attempts, found, tuple(example.shape))
+    times = compare({name: partial(run, example) for name, run in runs.items()}, rounds=rounds, threads=threads)
+    return _chosen(runs, attempts, times, tuple(example.shape))
+
+
+def _quantised(model: nn.Module, example: Tensor, calibration: Iterable[Tensor] | Quantized | None) -> Quantized:
+    """The model in 8 bits, for images like the example."""
+    if calibration is None:
+        raise ValueError("calibration must be batches of images, or the quantised model, for 'int8', got None")
+    if isinstance(calibration, nn.Module):
+        if not is_quantized(calibration):
+            raise ValueError(
+                f"calibration must be a quantised model, or batches of images, got {type(calibration).__name__}"
+            )
+        return calibration
+    return quantize(model, _like(example, calibration))
+
+
+def _like(example: Tensor, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The batches, all of images of the example's shape."""
+    for batch in batches:
+        if isinstance(batch, Tensor) and batch.shape[1:] != example.shape[1:]:
+            raise ValueError(
+                f"calibration must hold images of the example's shape {tuple(example.shape[1:])}, "
+                f"got {tuple(batch.shape[1:])}"
+            )
+        yield batch
 
 
 def _chosen(runs: dict[str, Run], attempts: dict[str, Attempt], found: Comparison, shape: tuple[int, ...]) -> Optimized:
@@ -167,3 +210,11 @@ def deviation(found: Tensor, expected: Tensor) -> float:
     """Largest difference, in standard deviations of what is expected."""
     spread = float(expected.std()) if expected.numel() > 1 else 0.0
     return float((found.float() - expected).abs().max()) / (spread or 1.0)
+
+
+def stray(found: Tensor, expected: Tensor, precision: str) -> float:
+    """What ``TOLERANCES`` limits."""
+    if precision != "int8":
+        return deviation(found, expected)
+    spread = float(expected.std()) if expected.numel() > 1 else 0.0
+    return float((found - expected).square().mean().sqrt()) / (spread or 1.0)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mnv3lib.deploy.errors import ExportError, Unavailable
 from mnv3lib.deploy.fold import fold_batch_norm
 from mnv3lib.deploy.packages import package
+from mnv3lib.deploy.quantization import is_quantized, signed
 
 __all__ = ["FORMATS", "INDUCTOR", "Format", "Run", "exporting", "require_compiler"]
 
@@ -45,7 +46,7 @@ class Format(NamedTuple):
         read: from a path, for so many threads and a precision, to a function of images.
         packages: that write and read it.
         usage: how a file is run without this library, in Python; ``{name}`` is the file.
-        precisions: that it can be written in.
+        precisions: that it can be written in; ``"int8"`` is for a model that is quantised already.
         any_batch: whether a file can be for any number of images at a time.
         parts: suffixes of what lies beside the file and belongs to it.
     """
@@ -119,7 +120,7 @@ def _read_openvino(path: pathlib.Path, threads: int, precision: str) -> Run:
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": "1",
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision],  # where not in 8 bits
     }
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
 
@@ -145,7 +146,8 @@ def _write_executorch(model: nn.Module, example: Tensor, path: pathlib.Path, pre
             exir = package("executorch.exir")
             partitioner = package("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner
         with exporting("ExecuTorch"):
-            exported = torch.export.export(fold_batch_norm(model), (example,))
+            network = signed(model) if is_quantized(model) else fold_batch_norm(model)
+            exported = torch.export.export(network, (example,))
             program = exir.to_edge_transform_and_lower(exported, partitioner=[partitioner()]).to_executorch()
     path.write_bytes(program.buffer)
 
@@ -262,6 +264,7 @@ FORMATS = {
         _read_onnx,
         ("onnxruntime", "onnx", "onnxscript"),
         'import onnxruntime; logits = onnxruntime.InferenceSession("{name}").run(None, {{"images": images}})[0]',
+        ("fp32", "int8"),
         any_batch=True,
     ),
     "openvino": Format(
@@ -272,6 +275,7 @@ FORMATS = {
         # Without the hint it computes in bfloat16 where the processor has that.
         'import openvino; logits = openvino.compile_model("{name}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})'
         '([images])["logits"]',
+        ("fp32", "int8"),
         any_batch=True,
         parts=(".bin",),
     ),
@@ -282,6 +286,7 @@ FORMATS = {
         ("executorch",),
         "from executorch.runtime import Runtime; "
         'logits = Runtime.get().load_program("{name}").load_method("forward").execute([images])[0]',
+        ("fp32", "int8"),
     ),
     "pt2": Format(
         ".pt2",

@@ -1,7 +1,8 @@
 """The ways to run a network on a CPU, from the model as it is to the engines of other projects and our own.
 
 Each takes a model in evaluation mode, an example of the images, a number of threads and a precision, and gives a
-function of images of that shape. A way that needs a package or a compiler that is not here raises ``Unavailable``.
+function of images of that shape. For ``"int8"`` the model is what :func:`mnv3lib.deploy.quantization.quantize` gave. A
+way that needs a package or a compiler that is not here raises ``Unavailable``.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ PATHS = {
     "matrix products": Path(_matrix_products),
     "torch.compile": Path(_compiled),
     "AOTInductor": Path(_through("pt2"), ("fp32", "bf16")),
-    "ONNX Runtime": Path(_through("onnx")),
-    "OpenVINO": Path(_through("openvino"), ("fp32", "bf16")),
-    "ExecuTorch": Path(_executorch),
+    "ONNX Runtime": Path(_through("onnx"), ("fp32", "int8")),
+    "OpenVINO": Path(_through("openvino"), ("fp32", "bf16", "int8")),
+    "ExecuTorch": Path(_executorch, ("fp32", "int8")),
     "engine": Path(_engine, ("fp32", "bf16")),
 }
 
