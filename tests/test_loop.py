@@ -815,8 +815,3 @@ def test_a_published_recipe_takes_a_step(name: str, monkeypatch: pytest.MonkeyPa
     before = deepcopy(training.model.state_dict())
     assert steps(training, 1)[0] > 0
     assert any(not value.equal(before[name]) for name, value in training.model.state_dict().items())
-
-
-def test_quantised_training_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"recipe\.quantisation must be None in this version"):
-        start(tiny("quantisation.backend=qnnpack"))

@@ -94,7 +94,7 @@ def test_what_follows_follows() -> None:
 
 
 def test_every_recipe_is_there_by_name() -> None:
-    assert set(names()) == {*PUBLISHED, "digitscenes"}
+    assert set(names()) == {*PUBLISHED, "digitscenes", "qat"}
     for name in names():
         recipe = load(name)
         assert recipe.name == name

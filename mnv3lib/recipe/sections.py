@@ -272,14 +272,16 @@ class Quantisation:
     """Training through simulated 8-bit arithmetic.
 
     Attributes:
-        backend: whose number formats are simulated, ``"qnnpack"`` or ``"fbgemm"``.
+        backend: whose number formats are simulated: ``"onednn"``; ``"fbgemm"``, 7 bits for activations; ``"qnnpack"``,
+            one scale for a whole weight instead of one for each output channel.
         observer_epochs: epochs after which the ranges of activations are held.
-        norm_epochs: epochs after which batch norm's statistics are held.
+        norm_epochs: epochs after which batch norm's statistics are held. This library folds batch norm into the
+            convolutions before it trains, and takes 0 only; torchvision's recipe has 3.
     """
 
-    backend: Literal["qnnpack", "fbgemm"] = "qnnpack"
-    observer_epochs: int = setting(non_negative_int, 4)
-    norm_epochs: int = setting(non_negative_int, 3)
+    backend: Literal["onednn", "fbgemm", "qnnpack"] = "onednn"
+    observer_epochs: int = setting(positive_int, 4)
+    norm_epochs: int = setting(non_negative_int, 0)
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe.quantisation")

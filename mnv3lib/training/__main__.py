@@ -128,9 +128,6 @@ def dry_run(recipe: Recipe, options: argparse.Namespace) -> None:
             if processes.first:
                 print(f"{describe(recipe)}\nNo trial, because {reason}")
 
-        if recipe.quantisation is not None:
-            without_trial("this version does not train with recipe.quantisation")
-            return
         if recipe.data.root is None and recipe.data.name != "digitscenes":
             without_trial(f"recipe.data.root does not name the folder of {recipe.data.name!r}")
             return

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mnv3lib.deploy.quantization import FakeQuantized
 from mnv3lib.recipe import Recipe, factor
 from mnv3lib.tasks import Task
-from mnv3lib.training import augment, optimisers
+from mnv3lib.training import augment, optimisers, quantised
 from mnv3lib.training.averaging import ExponentialAverage
 from mnv3lib.training.checkpoint import load_exactly
 from mnv3lib.training.distributed import Processes, synchronise_batch_norm
@@ -87,10 +88,10 @@ class Training:
         workers: int = 0,
         pretrained: bool = True,
     ) -> None:
-        if recipe.quantisation is not None:
-            raise ValueError(f"recipe.quantisation must be None in this version, got {recipe.quantisation!r}")
         self.recipe, self.eval_set, self.workers = recipe, eval_set, workers
         self.processes = processes or Processes()
+        if recipe.quantisation is not None:
+            quantised.check(recipe, processes=self.processes.world, pretrained=pretrained)
         self.device = self.processes.device
         self.order = Order(
             images=len(train_set),
@@ -146,6 +147,8 @@ class Training:
             self.task.backbone(model).requires_grad_(False)
         if recipe.sync_batch_norm:
             model = synchronise_batch_norm(model, self.device)
+        if recipe.quantisation is not None:
+            model = quantised.fake_quantized(model, recipe)
         self.model = model.to(self.device).to(memory_format=memory_format(recipe))
 
     # -- steps ---------------------------------------------------------------------------------------------------------
@@ -198,6 +201,10 @@ class Training:
     def _training_mode(self) -> None:
         """Put the network in training mode, but for the parts that the recipe freezes."""
         self.wrapped.train()
+        quantisation = self.recipe.quantisation
+        if quantisation is not None:
+            assert isinstance(self.model, FakeQuantized)
+            self.model.hold_ranges(self.position.epoch >= quantisation.observer_epochs)
         if self.recipe.model.freeze == "backbone":
             self.task.backbone(self.model).eval()
         elif self.recipe.model.freeze == "norm":
@@ -270,6 +277,11 @@ class Training:
             self.advance()
         self.flush(force=True)
         return float(self.running[1] / self.running[2])
+
+    def fresh_model(self) -> nn.Module:
+        """A network as the one in training is, with other weights, in evaluation mode on the CPU."""
+        model = self.task.build_model(pretrained=False)
+        return (model if self.recipe.quantisation is None else quantised.fake_quantized(model, self.recipe)).eval()
 
     # -- measures ------------------------------------------------------------------------------------------------------
 

@@ -104,7 +104,10 @@ class Plan:
             rows.append(("steps", f"{self.steps_per_epoch:,} an epoch, {self.steps:,} in all, of {_batch(recipe)}"))
         rows += [("optimiser", recipe.optimiser.name), ("learning rate", rates)]
         if recipe.quantisation is not None:
-            rows.append(("quantisation", f"{recipe.quantisation.backend}: a plan only, this version does not train so"))
+            held = f"ranges are held after {recipe.quantisation.observer_epochs} epochs"
+            if recipe.quantisation.norm_epochs:
+                held = "a plan only: here batch norm is folded before, and quantisation.norm_epochs must be 0"
+            rows.append(("quantisation", f"{recipe.quantisation.backend}: {held}"))
         return rows
 
     def _cost(self) -> list[tuple[str, str]]:

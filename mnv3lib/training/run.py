@@ -3,7 +3,8 @@
 The folder holds ``recipe.yaml``; ``classes.txt``, the names of the classes in the order of their labels; ``last.pt``
 and ``previous.pt``, from which a run goes on; ``best.pt``, the weights of the best epoch; ``epoch-….pt``, if the recipe
 averages checkpoints, and ``averaged.pt``; ``epochs.csv``; and at the end ``model.safetensors``, the best weights as
-:func:`mnv3lib.weights.load_network` reads them, ``result.json`` and ``summary.svg``.
+:func:`mnv3lib.weights.load_network` reads them, ``result.json`` and ``summary.svg``. A run with ``recipe.quantisation``
+leaves no ``model.safetensors``; :func:`mnv3lib.training.quantised.load` reads its ``best.pt``.
 """
 
 from __future__ import annotations
@@ -297,7 +298,7 @@ class _Run:
                 path = self.folder / "averaged.pt"
         with processes.one_after_first():
             state = read(path)["model"] if processes.first else None
-        best_model = training.task.build_model(pretrained=False).eval()
+        best_model = training.fresh_model()
         load_exactly(best_model, processes.broadcast(state), source=str(path))
         if self.first:
             self._write_report(best, report)
