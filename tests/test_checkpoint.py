@@ -304,30 +304,37 @@ def killed_runs(fork: Nursery, folder: Path, processes: int, *, runs: int, kills
     moments, struck = random.Random(0), []
     pace = sum(row["seconds"] for row in read_rows(folder / "whole" / "epochs.csv")) / (EPOCHS * STEPS)
     for run in range(runs):
-        out, log = folder / f"run-{run}", folder / "log.txt"
-        arguments = ["--recipe", folder / "recipe.yaml", "--out", out, "--save-every", "1", "--quiet"]
-        early = moments.sample(range(kills - 1), kills // 5)
-        ranks = moments.sample([number % processes for number in range(kills)], kills)
-        starts = (
-            alone(fork, arguments, log) if processes == 1 else together(fork, processes, arguments, log, restarts=kills)
-        )
-        with closing(starts):
-            for number, started in enumerate(starts):
-                if number == kills:
-                    continue
-                if number in early:
-                    time.sleep(moments.uniform(0, 10 * pace))
-                else:
-                    # Some steps before the end: a signal that a busy machine delays must still find a process at work.
-                    come_to(out, int(moments.uniform(number, number + 1) / kills * (EPOCHS * STEPS - 5)))
-                    time.sleep(moments.uniform(0, 2 * pace))
-                with suppress(ProcessLookupError):
-                    os.kill(started[ranks[number]], signal.SIGKILL)
-                struck.append(position(out))
-        assert number == kills, f"{number} of {kills} times a process was at work when it was killed: {struck}"
-        # In every run by itself: two runs may well be struck at the same steps.
-        steps = struck[-kills:]
-        assert len(set(map(tuple, steps))) >= kills // 2, f"the moments were not spread over the run: {steps}"
+        for attempt in range(3):
+            out, log = folder / f"run-{run}-{attempt}", folder / "log.txt"
+            arguments = ["--recipe", folder / "recipe.yaml", "--out", out, "--save-every", "1", "--quiet"]
+            early = moments.sample(range(kills - 1), kills // 5)
+            ranks = moments.sample([number % processes for number in range(kills)], kills)
+            starts = (
+                alone(fork, arguments, log)
+                if processes == 1
+                else together(fork, processes, arguments, log, restarts=kills)
+            )
+            with closing(starts):
+                for number, started in enumerate(starts):
+                    if number == kills:
+                        continue
+                    if number in early:
+                        time.sleep(moments.uniform(0, 10 * pace))
+                    else:
+                        # Some steps before the end: a signal that a busy machine delays must still find a process.
+                        come_to(out, int(moments.uniform(number, number + 1) / kills * (EPOCHS * STEPS - 5)))
+                        time.sleep(moments.uniform(0, 2 * pace))
+                    with suppress(ProcessLookupError):
+                        os.kill(started[ranks[number]], signal.SIGKILL)
+                    struck.append(position(out))
+            assert number == kills, f"{number} of {kills} times a process was at work when it was killed: {struck}"
+            # In every run by itself: two runs may well be struck at the same steps. Where the machine stalled, the run
+            # went on unseen, and many kills came at one step: then once more.
+            steps = struck[-kills:]
+            if len(set(map(tuple, steps))) >= kills // 2:
+                break
+        else:
+            raise AssertionError(f"the moments were not spread over the run: {steps}")
         yield out
 
 
