@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +19,7 @@ _UNUSED = (":!mnv3lib/explore",)
 
 
 def made(root: Path | None, *, threads: int, packages: Iterable[str] = ()) -> dict[str, Any]:
-    """Commit, versions, processor and threads of this process.
+    """Commit, versions, processor with its widest vectors, and threads of this process.
 
     Args:
         root: of the repository, None for a library that was installed. The commit has a mark if files that a result
@@ -40,7 +41,7 @@ def made(root: Path | None, *, threads: int, packages: Iterable[str] = ()) -> di
     return {
         "commit": _commit(root) if root is not None else None,
         "versions": {**versions, "python": platform.python_version()},
-        "cpu": _processor(),
+        "cpu": f"{_processor()} ({_vectors()})",
         "threads": threads,
     }
 
@@ -52,6 +53,13 @@ def _processor() -> str:
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def _vectors() -> str:
+    """The widest vector instructions that PyTorch uses here: makers sell processors with and without under one name."""
+    import torch
+
+    return re.sub(r"(?<=AVX)(?=512)", "-", torch.backends.cpu.get_cpu_capability())
 
 
 def _commit(root: Path) -> str:
