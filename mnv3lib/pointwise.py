@@ -33,8 +33,10 @@ class PointwiseConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        pixels = x.permute(0, 2, 3, 1)
-        return F.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        # Both with the channels last, so that the weight's gradient is laid out as the weight, which several processes
+        # that train together count on.
+        pixels, weight = x.permute(0, 2, 3, 1), self.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(pixels, weight, self.bias).permute(0, 3, 1, 2)
 
 
 def with_matrix_products(model: M) -> M:

@@ -58,6 +58,7 @@ ARROWS: dict[str, set[str]] = {
         "data",
         "deploy",
         "network",
+        "pointwise",
         "recipe",
         "tasks",
         "weights",

@@ -29,7 +29,10 @@ SUBJECTS = {
     "Its cost": ("cost", "figures_counting_cost", "published", "plan"),
     "Its speed": ("engine", "export", "fold", "pointwise", "quantize", "qat"),
     "Data": ("scenes", "datasets", "cifar", "coco", "folder", "listing", "reading", "voc", "augment"),
-    "Training": ("loop", "optimisers", "schedule", "averaging", "tasks_losses", "tasks_metrics", "tasks_networks"),
+    "Training": (
+        *("loop", "matrix_products", "optimisers", "schedule", "averaging", "tasks_losses", "tasks_metrics"),
+        "tasks_networks",
+    ),
     "Several processes, and runs that were killed": ("distributed", "checkpoint"),
     "Weights from elsewhere": (
         *("weights", "weight_containers", "weight_damage", "weight_files", "weight_fit", "weight_saving"),

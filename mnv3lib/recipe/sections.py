@@ -258,13 +258,21 @@ class Precision:
     Attributes:
         autocast: ``"bfloat16"`` or ``"float16"`` (with a gradient scaler) for automatic mixed precision, or None.
         channels_last: keep images and weights with the channels innermost; faster on most CPUs and GPUs.
+        matrix_products: compute 1×1 convolutions as matrix products, faster on CPUs; the same sums in another order,
+            so that results differ in their last bits. Needs ``channels_last``.
     """
 
     autocast: Literal["bfloat16", "float16"] | None = None
     channels_last: bool = setting(boolean, True)
+    matrix_products: bool = setting(boolean, False)
 
     def __post_init__(self) -> None:
         check_fields(self, "recipe.precision")
+        if self.matrix_products and not self.channels_last:
+            raise ValueError(
+                "recipe.precision.matrix_products must be False without channels_last, which lays a feature map out as "
+                "a matrix, got True"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

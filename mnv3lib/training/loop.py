@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mnv3lib.deploy.quantization import FakeQuantized
+from mnv3lib.pointwise import with_matrix_products
 from mnv3lib.recipe import Recipe, factor
 from mnv3lib.tasks import Task
 from mnv3lib.training import augment, optimisers, quantised
@@ -149,6 +150,8 @@ class Training:
             model = synchronise_batch_norm(model, self.device)
         if recipe.quantisation is not None:
             model = quantised.fake_quantized(model, recipe)
+        if recipe.precision.matrix_products:
+            model = with_matrix_products(model)
         self.model = model.to(self.device).to(memory_format=memory_format(recipe))
 
     # -- steps ---------------------------------------------------------------------------------------------------------

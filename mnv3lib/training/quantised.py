@@ -39,6 +39,11 @@ def check(recipe: Recipe, *, processes: int, pretrained: bool) -> None:
         "averaging.ema_decay": (recipe.averaging.ema_decay, 0, "averages of scales and zero points mean nothing"),
         "averaging.checkpoints": (recipe.averaging.checkpoints, 0, "averages of scales and zero points mean nothing"),
         "precision.autocast": (recipe.precision.autocast, None, "ranges are taken in float32"),
+        "precision.matrix_products": (
+            recipe.precision.matrix_products,
+            False,
+            "it is the convolutions that become those of 8 bits",
+        ),
     }
     for path, (value, only, why) in needed.items():
         if value != only:

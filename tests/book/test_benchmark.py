@@ -7,16 +7,21 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import ROOT
 from scripts import load_script
+from torch import nn
 
 from mnv3lib import config, cost
 from mnv3lib.deploy import Comparison
 from mnv3lib.deploy.table import parts
-from mnv3lib.training.memory import return_freed_memory
+from mnv3lib.pointwise import PointwiseConv2d
+from mnv3lib.recipe import Recipe, load, overridden
+from mnv3lib.training.loop import Training
+from mnv3lib.training.memory import keep_freed_memory, return_freed_memory
 
 BENCHMARKS, SPEED = ROOT / "benchmarks", ROOT / "book" / "_data" / "speed"
 SCRIPT = load_script(BENCHMARKS / "training_step.py")
@@ -25,6 +30,7 @@ INFERENCE, FAMILIES, CLAIMS, PREDICTOR = (
 )
 CANDIDATES = {"this loop", "this loop, memory not kept", "this loop, torchvision's network",
               "plain loop, torchvision's network"}  # fmt: skip
+PRODUCTS = "this loop, matrix products"
 
 
 @pytest.mark.slow
@@ -33,11 +39,37 @@ def test_a_short_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     short = ["--rounds", "2", "--networks", "mobilenet_v3_small", "--sides", "64", "--out", str(out)]
     assert SCRIPT.main(short) == 0
     found = json.loads(out.read_text())
-    assert {line["against"] for line in found["lines"]} == CANDIDATES
-    first = found["lines"][0]
-    assert (first["against"], first["faster_by"], first["quartiles"]) == ("this loop", 1, [1, 1])
+    by_name = {line["against"]: line for line in found["lines"]}
+    assert set(by_name) == CANDIDATES | {PRODUCTS}
+    assert (by_name["this loop"]["faster_by"], by_name["this loop"]["quartiles"]) == (1, [1, 1])
+    assert by_name["plain loop, torchvision's network"]["speedup"] == [1, 1, 1]
     assert all(line["images_per_second"] > 0 for line in found["lines"])
-    assert "this loop is faster by" in capsys.readouterr().out
+    assert "times the plain loop" in capsys.readouterr().out
+
+
+def test_a_candidate_is_what_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Recipe, nn.Module]] = []
+
+    class Watched(Training):
+        """The loop, which says what it was made for."""
+
+        def __init__(self, recipe: Recipe, *sets: Any, **options: Any) -> None:
+            super().__init__(recipe, *sets, **options)
+            made.append((recipe, self.model))
+
+    monkeypatch.setattr(SCRIPT, "Training", Watched)
+    recipe = overridden(load("digitscenes"), ["batch_size=32", "epochs=3"])
+    images = SCRIPT.Noise(32)
+    turns = SCRIPT.candidates(recipe, images)
+    assert set(turns) == CANDIDATES | {PRODUCTS}
+    assert [one.precision.matrix_products for one, _ in made] == [False, True, False]
+    kinds = [any(isinstance(module, PointwiseConv2d) for module in model.modules()) for _, model in made]
+    assert kinds == [False, True, False]
+    assert [memory for _, memory in turns.values()] == [keep_freed_memory] * 2 + [
+        return_freed_memory,
+        keep_freed_memory,
+        return_freed_memory,
+    ]
 
 
 @pytest.mark.slow
@@ -155,8 +187,8 @@ def test_measured_files_say_what_they_were_made_with(path: Path) -> None:
     assert {"torch", "torchvision", "python", "mnv3lib"} <= set(kept["versions"])
     name, _, processor = path.stem.partition("_")
     assert re.sub(r"[^a-z0-9]+", "-", kept["cpu"].lower()).strip("-") == processor
-    assert name in ("inference", "families", "claims", "predictor")
-    assert kept["rounds"] >= 15
+    assert name in ("training", "inference", "families", "claims", "predictor")
+    assert kept["rounds"] >= (9 if name == "training" else 15)
 
 
 def test_an_engine_is_compared_with_the_best_of_the_others_in_its_precision() -> None:
@@ -178,18 +210,15 @@ def test_ratios_are_taken_within_a_round() -> None:
     def nothing() -> None:
         pass
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SCRIPT.time, "perf_counter", lambda: next(clock))
-        times = SCRIPT.measure({"a": (nothing, nothing), "b": (nothing, nothing)}, 2, "")
+    times = SCRIPT.measure({"a": (nothing, nothing), "b": (nothing, nothing)}, 2, "", clock=lambda: next(clock))
     assert times == {"a": [1.0, 5.0], "b": [2.0, 10.0]}
 
 
-def test_the_file_is_what_the_script_writes() -> None:
-    kept = json.loads((BENCHMARKS / "training_step.json").read_text())
-    assert len(kept["commit"]) == 40, "made from code that is in no commit"
-    assert {"torch", "torchvision", "python", "mnv3lib"} <= set(kept["versions"])
-    assert kept["cpu"]
-    assert kept["rounds"] == 9
-    measured = {(line["network"], line["side"], line["against"]) for line in kept["lines"]}
+@pytest.mark.parametrize("path", sorted(SPEED.glob("training_*.json")), ids=lambda path: path.stem)
+def test_the_file_of_training_is_complete(path: Path) -> None:
+    """The first one is older than matrix products."""
+    lines = json.loads(path.read_text())["lines"]
+    measured = {(line["network"], line["side"], line["against"]) for line in lines}
     networks = ("mobilenet_v3_small", "mobilenet_v3_large")
-    assert measured == {(name, side, one) for name in networks for side in (64, 224) for one in CANDIDATES}
+    assert measured >= {(name, side, one) for name in networks for side in (64, 224) for one in CANDIDATES}
+    assert all((PRODUCTS in {line["against"] for line in lines}) == ("speedup" in line) for line in lines)
