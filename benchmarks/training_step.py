@@ -73,7 +73,7 @@ def ours(
     """A step of this library's loop, with more settings of the recipe."""
     training = Training(overridden(recipe, settings), images, images, task=task)
     if compiled:
-        training.wrapped = torch.compile(training.wrapped, dynamic=False)
+        training.wrapped.compile(dynamic=False)
 
     def step() -> None:
         if training.position.step == training.order.steps:
