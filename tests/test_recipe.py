@@ -251,6 +251,7 @@ WRONG = {
     "averaging.checkpoints=-1": "recipe.averaging.checkpoints must be an integer >= 0, got -1",
     "precision.autocast=half": "recipe.precision.autocast must be one of .*, got 'half'",
     "precision.channels_last=1": "recipe.precision.channels_last must be True or False, got 1",
+    "precision.matrix_products=1": "recipe.precision.matrix_products must be True or False, got 1",
     "data.name=imagnet": "recipe.data.name must be one of .*, got 'imagnet'; did you mean 'imagenet'?",
     "data.train_size=64.0": "recipe.data.train_size must be an integer >= 1, got 64.0",
     "data.eval_resize=32": "recipe.data.eval_resize must be at least eval_size, which is 64, got 32",

@@ -70,6 +70,10 @@ def test_a_candidate_is_what_it_is_called(monkeypatch: pytest.MonkeyPatch) -> No
         keep_freed_memory,
         return_freed_memory,
     ]
+    made.clear()
+    assert set(SCRIPT.compiled(recipe, images)) == {"this loop, compiled", f"{PRODUCTS}, compiled"}
+    assert [one.precision.matrix_products for one, _ in made] == [False, True]
+    assert all(model._compiled_call_impl is not None for _, model in made)
 
 
 @pytest.mark.slow
