@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import ledger
 import pytest
-from ledger import deviation  # noqa: F401 - a fixture
+from ledger import deviation, elsewhere  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

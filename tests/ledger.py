@@ -3,16 +3,16 @@
 A test says what it proves with ``@pytest.mark.proves(claim, against=…, tolerance=…)`` and notes every deviation that it
 measures with the fixture ``deviation``, which fails beyond the tolerance. ``pytest --write-ledger`` (``make ledger``)
 keeps what a whole run noted in ``book/_data/ledger.json``, which the page is made from; every other run compares, and
-fails if the page says something else.
+fails if the page says something else. What this processor cannot run keeps the line that another one wrote.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -45,10 +45,26 @@ def deviation(request: pytest.FixtureRequest) -> Iterator[Deviation]:
     assert about["unit"] in UNITS, f"unit must be one of {UNITS}, got {about['unit']!r}"
     collected = Deviation(about["tolerance"])
     yield collected
-    if not collected.noted:
+    if not collected.noted and not left_out(request.node):
         pytest.fail(f"noted nothing of what it proves: {claim}", pytrace=False)
     entry = {"claim": claim, **about, "worst": max(collected.noted), "cases": len(collected.noted)}
     request.node.user_properties.append(("proof", entry))
+
+
+@pytest.fixture
+def elsewhere(request: pytest.FixtureRequest) -> Callable[[str], NoReturn]:
+    """Leave a test to processors that have what it tests: ``elsewhere("no bfloat16")``. The page keeps its line."""
+
+    def leave(reason: str) -> NoReturn:
+        request.node.user_properties.append(("elsewhere", reason))
+        pytest.skip(reason)
+
+    return leave
+
+
+def left_out(test: Any) -> bool:
+    """Whether a test, or what is reported of it, was left to another processor."""
+    return any(name == "elsewhere" for name, _ in test.user_properties)
 
 
 def rows(reports: list[Any]) -> dict[str, list[dict[str, Any]]]:
@@ -56,7 +72,7 @@ def rows(reports: list[Any]) -> dict[str, list[dict[str, Any]]]:
     proofs: dict[tuple[str, str], dict[str, Any]] = {}
     found: dict[str, list[dict[str, Any]]] = {"mutants": [], "disagreements": []}
     for report in reports:
-        test = report.nodeid.rpartition("/")[2].partition("[")[0]
+        test = test_of(report)
         for name, value in report.user_properties:
             if name == "proof":
                 first = {**value, "test": test}
@@ -65,8 +81,18 @@ def rows(reports: list[Any]) -> dict[str, list[dict[str, Any]]]:
                 entry["cases"] += value["cases"]
             elif name in found:
                 found[name] += value
-    ordered = sorted(proofs.values(), key=lambda entry: (entry["test"].partition("::")[0], entry["claim"]))
-    return {"proofs": ordered, **found}
+    return {"proofs": in_order(proofs.values()), **found}
+
+
+def in_order(proofs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As the page's file has them."""
+    return sorted(proofs, key=lambda entry: (entry["test"].partition("::")[0], entry["claim"]))
+
+
+def test_of(report: Any) -> str:
+    """File and function."""
+    name: str = report.nodeid.rpartition("/")[2].partition("[")[0]
+    return name
 
 
 def comparable(entry: dict[str, Any]) -> dict[str, Any]:
@@ -101,27 +127,37 @@ class Ledger:
         self.whole = whole
         self.reports: list[Any] = []
         self.complete = True
+        self.left_out: set[str] = set()  # tests that need another processor
         self.lines: list[str] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when == "teardown":
             self.reports.append(report)
-        self.complete = self.complete and report.passed
+        if report.skipped and left_out(report):
+            self.left_out.add(test_of(report))
+        else:
+            self.complete = self.complete and report.passed
+
+    def elsewhere(self, table: dict[str, Any], wanted: bool) -> list[dict[str, Any]]:
+        """The proofs that take another processor, or those that do not."""
+        return [entry for entry in table.get("proofs", []) if (entry["test"] in self.left_out) == wanted]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         fresh = rows(self.reports)
+        kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
         if self.write:
             if exitstatus or not self.whole or not self.complete:
                 self.lines = ["not written: that takes a whole run in which every test passes and none is skipped"]
                 session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
             else:
+                fresh["proofs"] = in_order([*self.elsewhere(fresh, False), *self.elsewhere(kept, True)])
                 FILE.parent.mkdir(exist_ok=True)
                 FILE.write_text(json.dumps(fresh, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
                 self.lines = [f"{len(fresh['proofs'])} proofs and {len(fresh['mutants'])} mutants written"]
         elif any(fresh.values()) and exitstatus == 0:
-            kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-            self.lines = differences(kept, fresh, whole=self.whole and self.complete)
+            compared = [{**table, "proofs": self.elsewhere(table, False)} for table in (kept, fresh)]
+            self.lines = differences(*compared, whole=self.whole and self.complete)
             if self.lines:
                 self.lines.append("The page is made from an older run: `make ledger` writes it anew.")
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED

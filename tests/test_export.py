@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 import torch
@@ -407,10 +407,14 @@ def test_a_file_gives_the_network_s_logits(
 )
 @pytest.mark.parametrize("case", BFLOAT16, ids=lambda case: case[1])
 def test_a_file_in_bfloat16_gives_nearly_the_network_s_logits(
-    case: tuple[str, str, Tensor, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deviation: Deviation
+    case: tuple[str, str, Tensor, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    deviation: Deviation,
+    elsewhere: Callable[[str], NoReturn],
 ) -> None:
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("PyTorch does not compute in bfloat16 on this processor")
+        elsewhere("PyTorch does not compute in bfloat16 on this processor")
     error = through_its_card(tmp_path, case, monkeypatch)
     assert error > 1e-4, "that is float32"
     deviation(error)

@@ -18,7 +18,7 @@ ROOT = TESTS.parent
 CONFTEST = """
 from pathlib import Path
 import ledger
-from ledger import deviation
+from ledger import deviation, elsewhere
 
 ledger.FILE = Path(__file__).parent / "_data" / "ledger.json"
 
@@ -99,6 +99,27 @@ def test_nothing_is_written_of_a_run_with_a_fault(tmp_path: Path, text: str, wor
     assert status == 1, said
     assert words in said
     assert not (tmp_path / "_data").exists()
+
+
+ELSEWHERE = """
+@pytest.mark.proves('half', **SAYS)
+def test_half(deviation, elsewhere):
+    if {lacking}:
+        elsewhere('this processor has no such number')
+    deviation(0)
+"""
+
+
+@pytest.mark.slow
+def test_what_this_processor_cannot_run_keeps_its_line(tmp_path: Path) -> None:
+    both, one = (GOOD + ELSEWHERE.format(lacking=lacking) for lacking in (False, True))
+    assert run(tmp_path, both, "--write-ledger")[0] == 0
+    written = (tmp_path / "_data" / "ledger.json").read_text()
+    assert run(tmp_path, one)[0] == 0
+    assert run(tmp_path, one, "--write-ledger")[0] == 0
+    assert (tmp_path / "_data" / "ledger.json").read_text() == written
+    status, said = run(tmp_path, one.replace("[0.0, 5e-4]", "[0.0]"))
+    assert status == 1 and "cases was 4, is 2" in said, "the others are compared as ever"
 
 
 @pytest.mark.slow
