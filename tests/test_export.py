@@ -221,6 +221,43 @@ def test_a_file_is_never_beside_the_parts_of_another(tmp_path: Path, monkeypatch
     assert seen[-1] == ("second", "second")
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mnv3lib._files import whole_files
+folder, left, replace = Path(sys.argv[1]), int(sys.argv[2]), os.replace
+def dying(source, target):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    replace(source, target)
+os.replace = dying
+path, part, card = (folder / name for name in ("x.onnx", "x.bin", "x.onnx.json"))
+with whole_files(path, parts=[part], notes=[card]) as place:
+    for one in (path, part, card):
+        (place / one.name).write_text("new")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_writer_leaves_no_mixture(tmp_path: Path) -> None:
+    path, part, card = (tmp_path / name for name in ("x.onnx", "x.bin", "x.onnx.json"))
+    statuses = []
+    for step in range(6):
+        for one in (path, part, card):
+            one.write_text("old")
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(step)], check=False)
+        statuses.append(done.returncode)
+        assert not path.exists() or path.read_text() == part.read_text()
+        assert card.read_text() in ("old", "new")
+        with whole_files(path, parts=[part], notes=[card]) as place:  # what was left is in nobody's way
+            for one in (path, part, card):
+                (place / one.name).write_text("newer")
+        assert {one.read_text() for one in (path, part, card)} == {"newer"}
+    assert statuses == [-9] * 5 + [0], "every renaming was the last one once"
+
+
 def test_two_that_write_at_once_leave_files_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, part = tmp_path / "x.onnx", tmp_path / "x.bin"
     ready, replace = threading.Barrier(2), os.replace

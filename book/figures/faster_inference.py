@@ -8,7 +8,7 @@ from typing import Any
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["PYTORCH", "ladder"]
+__all__ = ["PYTORCH", "ladder", "precision_of"]
 
 #: The ways that need nothing but PyTorch.
 PYTORCH = ("PyTorch", "folded, channels last", "matrix products", "torch.compile", "AOTInductor")
@@ -23,16 +23,16 @@ def ladder(result: Mapping[str, Any], *, precision: str = "fp32") -> Drawing:
         result: of one network and batch, as the benchmark of inference writes it.
         precision: ``"fp32"`` for the ways in float32 alone, or another one for its ways beside eager PyTorch.
     """
-    lines = [line for line in result["lines"] if _precision(line["way"]) in ("fp32", precision)]
+    lines = [line for line in result["lines"] if precision_of(line["way"]) in ("fp32", precision)]
     if precision != "fp32":
-        lines = [line for line in lines if _precision(line["way"]) == precision or line["way"] == PYTORCH[0]]
+        lines = [line for line in lines if precision_of(line["way"]) == precision or line["way"] == PYTORCH[0]]
     baseline = next(line for line in lines if line["way"] == PYTORCH[0])
     floor = result["floor_ms"] / baseline["milliseconds"]
     figure, axes = new_figure(height=1.3 + 0.42 * len(lines))
     words, data = [], {}
     for at, line in enumerate(lines):
         way, (ratio, low, high) = line["way"], line["ratio"]
-        name = way.partition(", ")[0] if _precision(way) != "fp32" else way
+        name = way.partition(", ")[0] if precision_of(way) != "fp32" else way
         colour = COLOURS["orange"] if name == _OURS else ACCENT if name in PYTORCH else COLOURS["green"]
         axes.barh(at, ratio, height=0.66, color=colour)
         axes.plot([low, high], [at, at], color=REFERENCE, linewidth=3)
@@ -52,5 +52,6 @@ def ladder(result: Mapping[str, Any], *, precision: str = "fp32") -> Drawing:
     return Drawing(figure, alt, {"ratios": data, "floor": floor})
 
 
-def _precision(way: str) -> str:
+def precision_of(way: str) -> str:
+    """The precision that a way computes in."""
     return next((kind for kind in ("bf16", "int8") if way.endswith(f", {kind}")), "fp32")
