@@ -9,7 +9,8 @@
 
 namespace mnv3 {
 
-constexpr int WIDEST = 3;  // panels of a tile
+constexpr int WIDEST = 3;      // panels of a tile
+constexpr size_t LINE = 64;    // bytes that come from memory at a time
 
 // Pixels of a tile: results, NV weights and one number of a pixel share the registers.
 constexpr int tallest(int nv) { return std::min(14, (REGISTERS - 1 - nv) / nv); }
@@ -107,8 +108,12 @@ void run_tile(const Tile<Out>& t, int height) {
 template <class Out>
 void multiply(Tile<Out> t, int count, int nv) {
     const int tiles = (count + tallest(nv) - 1) / tallest(nv), height = count / tiles, taller = count % tiles;
+    // While these weights are used again and again, the next ones come nearer.
+    const char* next = reinterpret_cast<const char*>(t.weight + size_t(t.in) * nv * L);
+    const size_t bytes = tiles > 1 ? size_t(t.in) * nv * L * sizeof(Value) : 0;
     for (int i = 0; i < tiles; i++) {
         const int rows = height + (i < taller);
+        for (size_t line = bytes * i / tiles; line < bytes * (i + 1) / tiles; line += LINE) __builtin_prefetch(next + line, 0, 2);
         nv == 1 ? run_tile<1>(t, rows) : nv == 2 ? run_tile<2>(t, rows) : run_tile<3>(t, rows);
         t.pixels += rows * L;
         t.where += rows;
