@@ -48,7 +48,7 @@ void row_tile(const Row& r, int x) {
         const float* weight = r.weight + line * r.kernel * L;
         if constexpr (K > 0) {
             Vector w[K];
-            repeat<K>([&](auto k) INLINED { w[k] = load(weight + k * L); });
+            repeat<K>([&](auto k) INLINED { w[k] = held(load(weight + k * L)); });
             repeat<(WIDTH - 1) * S + K>([&](auto j) INLINED {
                 const Vector pixel = load(in + j * L);
                 repeat<K>([&](auto k) INLINED {

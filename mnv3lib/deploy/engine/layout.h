@@ -97,6 +97,17 @@ INLINE Vector at_least(float limit, Vector x) { return all(limit) > x ? all(limi
 INLINE Vector at_most(float limit, Vector x) { return all(limit) < x ? all(limit) : x; }
 #endif
 
+// An empty instruction that wants v in a register. Without it GCC loads a weight anew for each number that it multiplies.
+template <class V>
+INLINE V held(V v) {
+#if defined(__x86_64__)
+    asm volatile("" : "+v"(v));
+#elif defined(__aarch64__)
+    asm volatile("" : "+w"(v));
+#endif
+    return v;
+}
+
 enum Activation { NONE, RELU, HARD_SWISH, HARD_SIGMOID };
 
 template <Activation A>

@@ -71,7 +71,7 @@ void tile(const Tile<Out>& t) {
     const Value *pixels = t.pixels, *weight = t.weight;
     auto step = [&](const Value* x, const Value* from) INLINED {
         Weights w[NV];
-        repeat<NV>([&](auto n) INLINED { w[n] = load_weights(from + n * PAIR * L); });
+        repeat<NV>([&](auto n) INLINED { w[n] = held(load_weights(from + n * PAIR * L)); });
         repeat<MR>([&](auto m) INLINED {
             const Weights xs = all(x + m * L);
             repeat<NV>([&](auto n) INLINED { sum[m * NV + n] = multiply_add(sum[m * NV + n], xs, w[n]); });
