@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -11,18 +12,19 @@ from mnv3lib.rows import Activation
 
 __all__ = ["Kind", "Layer", "Profile", "Shape", "Walk", "size"]
 
-Kind = Literal["stem", "expand", "depthwise", "squeeze", "excite", "project", "last conv", "pool", "hidden", "logits"]
+Kind = Literal["stem", "expand", "depthwise", "squeeze", "excite", "project", "last conv", "pool", "hidden", "logits",
+               "branch", "gate", "resize"]  # fmt: skip
 Shape = tuple[int, int, int]
 
 
 class Layer(NamedTuple):
-    """One convolution, pooling or linear layer, with the batch norm that follows it.
+    """One convolution, pooling, resizing or linear layer, with the batch norm that follows it.
 
     Attributes:
         name: of the module in the network, as in its state dict (a convolution with batch norm is ``name + ".0"`` and
-            ``name + ".1"`` there).
-        kind: its role in the block.
-        feature: index into the network's ``features``; one past their end for the classifier.
+            ``name + ".1"`` there). What resizes has no module: its name ends in ``resize``.
+        kind: its role in the block, or in a head.
+        feature: index into the network's ``features``; one past their end for the classifier, or any other head.
         input: channels, height, width of what enters.
         output: channels, height, width of what leaves.
         kernel: side of the kernel, 1 for linear layers.
@@ -104,7 +106,7 @@ class Profile:
     @property
     def receptive_field(self) -> int:
         """Side, in pixels, of what one value before the pooling depends on through the convolutions."""
-        return self.layers[-1].receptive_field
+        return max(layer.receptive_field for layer in self.layers)
 
     def peak_memory(self, *, bytes_per_value: int = 4) -> int:
         """Bytes of the activations alive at once in inference, one image; 4 bytes a value for float32."""
@@ -150,19 +152,38 @@ class Walk:
         self.output_stride = output_stride
         self.saved = saved
         self.layers: list[Layer] = []
-        self.shortcut = 0  # numbers that wait for the addition at the end of the block
+        self.waiting = 0  # numbers kept for later: a shortcut's for its addition, a feature map's for a head
         self.peak = 0
 
     @classmethod
-    def after(cls, layer: Layer, *, feature: int | None = None, saved: bool = False) -> Walk:
-        """A walk that begins with what ``layer`` gives, as a head does at any depth of a backbone."""
-        return cls(
+    def after(cls, layer: Layer, *, feature: int | None = None, saved: bool = False, waiting: int = 0) -> Walk:
+        """A walk that begins with what ``layer`` gives, as a head does at any depth of a backbone.
+
+        Meanwhile ``waiting`` numbers of other feature maps are kept for what comes later.
+        """
+        walk = cls(
             layer.output,
             feature=layer.feature + 1 if feature is None else feature,
             receptive_field=layer.receptive_field,
             output_stride=layer.output_stride,
             saved=saved,
         )
+        walk.waiting = waiting
+        return walk
+
+    @classmethod
+    def joining(cls, layers: Sequence[Layer], *, waiting: int = 0) -> Walk:
+        """A walk that begins with the channels of several feature maps of one size, copied into one."""
+        last = layers[-1]
+        walk = cls(
+            (sum(layer.output[0] for layer in layers), *last.output[1:]),
+            feature=last.feature,
+            receptive_field=max(layer.receptive_field for layer in layers),
+            output_stride=last.output_stride,
+        )
+        walk.waiting = waiting
+        walk._hold(size(walk.shape), size(walk.shape))
+        return walk
 
     def conv(
         self,
@@ -175,11 +196,11 @@ class Walk:
         groups: int = 1,
         activation: Activation | None = None,
         *,
-        dropped: bool = False,
+        more: int = 0,
     ) -> None:
         """A convolution, padded so that only its stride shrinks the feature map, batch norm, and an activation.
 
-        ``dropped`` says that stochastic depth follows, which keeps one number for each image.
+        ``more`` numbers are kept for the backward pass besides.
         """
         channels, height, width = self.shape
         height, width = -(-height // stride), -(-width // stride)
@@ -187,7 +208,7 @@ class Walk:
         self.receptive_field += (kernel - 1) * dilation * self.output_stride
         self.output_stride *= stride
         # The convolution keeps its input, batch norm what the convolution gave, h-swish its input, ReLU its output.
-        kept = (0 if self.saved else size(self.shape)) + (1 + (activation is not None)) * out * height * width + dropped
+        kept = (0 if self.saved else size(self.shape)) + (1 + (activation is not None)) * out * height * width + more
         self._write(
             name, kind, (out, height, width), weights + 2 * out, weights * height * width, kernel, stride, groups,
             dilation, saved=kept, saved_per_batch=2 * out,
@@ -205,17 +226,43 @@ class Walk:
         self._hold(size(shape), size(shape))
 
     def linear(
-        self, name: str, kind: Kind, out: int, activation: Activation | Literal["gate"] | None = None, *, more: int = 0
+        self,
+        name: str,
+        kind: Kind,
+        out: int,
+        activation: Activation | Literal["gate"] | None = None,
+        *,
+        bias: bool = True,
+        more: int = 0,
     ) -> None:
-        """A linear layer with bias and an activation; ``more`` numbers are kept for the backward pass besides."""
-        weights = self.shape[0] * out
-        kept = (0 if self.saved else self.shape[0]) + (out if activation is not None else 0) + more
-        self._write(name, kind, (out, 1, 1), weights + out, weights, saved=kept)
+        """A linear layer with an activation, or, of a feature map, a 1×1 convolution without batch norm.
+
+        ``more`` numbers are kept for the backward pass besides.
+        """
+        channels, height, width = self.shape
+        weights, cells = channels * out, height * width
+        kept = (0 if self.saved else size(self.shape)) + (out * cells if activation is not None else 0) + more
+        self._write(name, kind, (out, height, width), weights + out * bias, weights * cells, saved=kept)
         self.saved = activation == "RE"
 
-    def pool(self, name: str) -> None:
-        """The mean of each channel."""
-        self._write(name, "pool", (self.shape[0], 1, 1), 0, 0)
+    def pool(self, name: str, kernel: tuple[int, int] | None = None, stride: tuple[int, int] = (1, 1)) -> None:
+        """The mean of each channel, or with a ``kernel`` that fits into the feature map, the means of its windows.
+
+        The mean keeps nothing for the backward pass, a pooling by windows its input.
+        """
+        channels, *sides = self.shape
+        if kernel is None:
+            self._write(name, "pool", (channels, 1, 1), 0, 0)
+        else:
+            height, width = ((side - k) // s + 1 for side, k, s in zip(sides, kernel, stride, strict=True))
+            kept = 0 if self.saved else size(self.shape)
+            self._write(name, "pool", (channels, height, width), 0, 0, saved=kept)
+        self.saved = False
+
+    def resize(self, name: str, height: int, width: int, output_stride: int, *, more: int = 0) -> None:
+        """Bilinear interpolation to another height and width, which itself keeps nothing for the backward pass."""
+        self.output_stride = output_stride
+        self._write(name, "resize", (self.shape[0], height, width), 0, 0, saved=more)
         self.saved = False
 
     def profile(self) -> Profile:
@@ -246,9 +293,7 @@ class Walk:
         self._hold(size(layer.input), layer.activations)
 
     def _hold(self, before: int, after: int) -> None:
-        # A block's first layer reads the very numbers that the shortcut keeps, which counts them twice; the projection
-        # at its end never holds fewer, so the peak is right all the same.
-        self.peak = max(self.peak, before + after + self.shortcut)
+        self.peak = max(self.peak, before + after + self.waiting)
 
 
 def size(shape: Shape) -> int:

@@ -213,7 +213,7 @@ MISTAKES = [
         "weights = out * channels * kernel",
     ),
     Mistake("batch norm's parameters not counted", "_walk.py", "weights + 2 * out, ", "weights, "),
-    Mistake("biases not counted", "_walk.py", "weights + out, weights, saved", "weights, weights, saved"),
+    Mistake("biases not counted", "_walk.py", "weights + out * bias, weights * cells", "weights, weights * cells"),
     Mistake(
         "map sides rounded down",
         "_walk.py",
@@ -226,7 +226,7 @@ MISTAKES = [
         "(kernel - 1) * dilation * self.output_stride",
         "(kernel - 1) * self.output_stride",
     ),
-    Mistake("memory of the shortcut forgotten", "_walk.py", "before + after + self.shortcut)", "before + after)"),
+    Mistake("memory of the shortcut forgotten", "_walk.py", "before + after + self.waiting)", "before + after)"),
     Mistake(
         "taps one layer late",
         "network.py",

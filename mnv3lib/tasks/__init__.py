@@ -1,20 +1,41 @@
-"""What differs between classification, segmentation and detection: a file for each.
+"""What differs between classification, segmentation and detection: a file for each, and one for each kind of head.
 
 A task has a network with its backbone and head, transforms and batches of its own, a loss and a metric. It takes
-arguments, knows no recipe and no loop; a loop asks a :class:`Task` without knowing which one it is. Needs the extra
-``training`` (``pip install "mnv3lib[training]"``).
+arguments, knows no recipe and no loop; a loop asks a :class:`Task` without knowing which one it is. Tasks need the
+extra ``training`` (``pip install "mnv3lib[training]"``), the networks :class:`LRASPP` and :class:`DeepLabV3` do not:
+what is not used is not imported.
 """
 
-from mnv3lib.tasks.classification import Classification
-from mnv3lib.tasks.detection import Detection
-from mnv3lib.tasks.metrics import IGNORE_INDEX, Metric
-from mnv3lib.tasks.segmentation import Segmentation
-from mnv3lib.tasks.task import Task
+from __future__ import annotations
 
-__all__ = ["IGNORE_INDEX", "TASKS", "Classification", "Detection", "Metric", "Segmentation", "Task"]
+from typing import TYPE_CHECKING
 
-TASKS: dict[str, type[Task]] = {
-    "classification": Classification,
-    "segmentation": Segmentation,
-    "detection": Detection,
+from mnv3lib._lazy import attach
+
+if TYPE_CHECKING:
+    from mnv3lib.tasks.classification import Classification
+    from mnv3lib.tasks.deeplabv3 import DeepLabV3
+    from mnv3lib.tasks.detection import Detection
+    from mnv3lib.tasks.kinds import TASKS
+    from mnv3lib.tasks.lraspp import LRASPP
+    from mnv3lib.tasks.metrics import IGNORE_INDEX, Metric
+    from mnv3lib.tasks.segmentation import Segmentation
+    from mnv3lib.tasks.task import Task
+
+__all__ = ["IGNORE_INDEX", "LRASPP", "TASKS", "Classification", "DeepLabV3", "Detection", "Metric", "Segmentation",
+           "Task"]  # fmt: skip
+
+#: Where each name is; it is imported when it is first used.
+_LAZY = {
+    "Classification": "mnv3lib.tasks.classification",
+    "DeepLabV3": "mnv3lib.tasks.deeplabv3",
+    "Detection": "mnv3lib.tasks.detection",
+    "IGNORE_INDEX": "mnv3lib.tasks.metrics",
+    "LRASPP": "mnv3lib.tasks.lraspp",
+    "Metric": "mnv3lib.tasks.metrics",
+    "Segmentation": "mnv3lib.tasks.segmentation",
+    "TASKS": "mnv3lib.tasks.kinds",
+    "Task": "mnv3lib.tasks.task",
 }
+
+__getattr__, __dir__ = attach(__name__, _LAZY)
