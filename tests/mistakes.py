@@ -358,6 +358,42 @@ MISTAKES = [
         "alpha=1.0,",
         ("test_augment.py::test_the_parameter_of_mixing_is_the_recipes",),
     ),
+    # Networks for segmentation
+    Mistake(
+        "batch norm of DeepLabV3's head with the backbone's ε",
+        "tasks/deeplabv3.py",
+        "        nn.BatchNorm2d(out_channels),\n",
+        "        nn.BatchNorm2d(out_channels, eps=0.001),\n",
+        ("test_segmentation.py::test_equal_to_torchvision",),
+    ),
+    Mistake(
+        "torchvision's LR-ASPP with a bias in its gate",
+        "tasks/lraspp.py",
+        "bias=self.paper),",
+        "bias=True),",
+        ("test_segmentation.py::test_equal_to_torchvision",),
+    ),
+    Mistake(
+        "the paper's LR-ASPP with a soft gate",
+        "tasks/lraspp.py",
+        "nn.Hardsigmoid() if self.paper else nn.Sigmoid()",
+        "nn.Sigmoid()",
+        ("test_segmentation.py::test_the_paper_s_form_is_its_description",),
+    ),
+    Mistake(
+        "the paper's halved stage with its first expansion whole",
+        "heads.py",
+        "expanded_channels=row.expanded_channels // 2",
+        "expanded_channels=row.expanded_channels // (1 if index == start else 2)",
+        ("test_segmentation.py::test_published_parameters_are_reproduced",),
+    ),
+    Mistake(
+        "memory of the map that a head needs forgotten",
+        "cost.py",
+        "    walk.waiting = after + inside\n",
+        "    walk.waiting = held\n",
+        ("test_segmentation.py::test_the_finer_map_waits_in_the_backbone",),
+    ),
     Mistake(
         "ground outside of a mask counted as a class",
         "tasks/segmentation.py",

@@ -60,7 +60,7 @@ ROOMS = {
         ("rows.py", "config.py", "_scaling.py", "_checks.py"),
         ("test_checks.py", "test_rows_at_the_edges.py", "test_config.py", "test_cost.py"),
     ),
-    "cost": Room(("cost.py", "_walk.py"), ("test_rows_at_the_edges.py", "test_cost.py")),
+    "cost": Room(("cost.py", "_walk.py"), ("test_rows_at_the_edges.py", "test_cost.py", "test_segmentation.py")),
     "blocks": Room(
         ("blocks.py",), ("test_blocks_at_the_edges.py", "test_parity.py", "test_network.py", "test_properties.py")
     ),
@@ -77,7 +77,7 @@ ROOMS = {
          "test_optimize.py", "test_export.py", "test_deploy_cli.py", "test_qat.py", "test_quantize.py", "test_table.py",
          "test_breakdown.py"),
     ),
-    "tasks": Room(("tasks/*.py",), ("test_tasks*.py", "test_augment.py")),
+    "tasks": Room(("heads.py", "tasks/*.py"), ("test_tasks*.py", "test_augment.py", "test_segmentation.py")),
     "weights": Room(("weights/*.py",), ("test_weight*.py", "test_downloads.py", "test_shipped.py")),
     "wild": Room(("wild/*.py",), ("test_wild.py",)),
     "training": Room(

@@ -27,6 +27,7 @@ UNITS = {"absolute": "", "count": "", "relative to the spread": " of the spread"
 SUBJECTS = {
     "The network": ("parity", "properties", "network", "as_torchvisions"),
     "Its cost": ("cost", "figures_counting_cost", "published", "plan"),
+    "Segmentation": ("segmentation",),
     "Its speed": ("engine", "export", "fold", "pointwise", "quantize", "qat"),
     "Data": ("scenes", "datasets", "cifar", "coco", "folder", "listing", "reading", "voc", "augment"),
     "Training": (
