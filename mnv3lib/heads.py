@@ -275,7 +275,7 @@ def lraspp(
     """LR-ASPP with a published backbone.
 
     Args:
-        variant: of the backbone, a key of :data:`mnv3lib.config.VARIANTS`: ``"large"``, ``"small"`` and so on.
+        variant: of the backbone, a key of ``mnv3lib.config.VARIANTS``: ``"large"``, ``"small"`` and so on.
         num_classes, form, inter_channels: as in :class:`LRASPPConfig`.
         dilated: keep the last stage at the resolution before it: an output stride of 16, otherwise 32.
         reduced_tail: halve the last stage. By default as the form has it: False for torchvision's, True for the
@@ -320,11 +320,11 @@ def deeplabv3(
     """DeepLabV3 with a published backbone.
 
     Args:
-        variant: of the backbone, a key of :data:`mnv3lib.config.VARIANTS`: ``"large"``, ``"small"`` and so on.
+        variant: of the backbone, a key of ``mnv3lib.config.VARIANTS``: ``"large"``, ``"small"`` and so on.
         num_classes, aux_loss, atrous_rates: as in :class:`DeepLabV3Config`.
         dilated: keep the last stage at the resolution before it: an output stride of 16, otherwise 32.
-        width_mult, in_channels, norm_eps, norm_momentum, padding, stochastic_depth, reduced_tail, rounding,
-            dilation_policy: of the backbone, as in :meth:`.MobileNetV3Config.from_rows`.
+        reduced_tail, rounding, dilation_policy: of the backbone, as in :meth:`.MobileNetV3Config.from_rows`.
+        width_mult, in_channels, norm_eps, norm_momentum, padding, stochastic_depth: the same.
 
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.

@@ -2,8 +2,8 @@
 
 A task has a network with its backbone and head, transforms and batches of its own, a loss and a metric. It takes
 arguments, knows no recipe and no loop; a loop asks a :class:`Task` without knowing which one it is. Tasks need the
-extra ``training`` (``pip install "mnv3lib[training]"``), the networks :class:`LRASPP` and :class:`DeepLabV3` do not:
-what is not used is not imported.
+extra ``training`` (``pip install "mnv3lib[training]"``), the networks :class:`~mnv3lib.tasks.lraspp.LRASPP`
+and :class:`~mnv3lib.tasks.deeplabv3.DeepLabV3` do not: what is not used is not imported.
 """
 
 from __future__ import annotations
