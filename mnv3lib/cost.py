@@ -104,32 +104,37 @@ def classifier(config: MobileNetV3Config, last: Layer) -> Profile:
     return walk.profile()
 
 
-def _lraspp(config: LRASPPConfig, low: Layer, high: Layer, image: tuple[int, int]) -> Iterator[Walk]:
+def _lraspp(config: LRASPPConfig, low: Layer, high: Layer, image: tuple[int, int]) -> Iterator[Profile]:
     """LR-ASPP's head, in the order that it runs."""
     start = partial(Walk.after, feature=high.feature + 1)
     wide, paper, (_, height, width) = config.inter_channels, config.form == "paper", high.output
-    yield (branch := start(high, saved=config.backbone.activation == "RE", waiting=low.activations))
+    branch = start(high, saved=config.backbone.activation == "RE", waiting=low.activations)
     branch.conv("classifier.cbr", "branch", wide, activation="RE")
+    yield branch.profile()
     weighed = branch.layers[-1]
 
-    yield (gate := start(high, saved=True, waiting=low.activations + weighed.activations))
+    gate = start(high, saved=True, waiting=low.activations + weighed.activations)
     kernel = config.pool_kernel and (min(config.pool_kernel[0], height), min(config.pool_kernel[1], width))
     gate.pool("classifier.scale.0", kernel, config.pool_stride)
     gate.linear("classifier.scale.1", "gate", wide, "gate", bias=paper)
     if paper:  # the product keeps the gate in its new size
         gate.resize("classifier.scale.resize", height, width, high.output_stride, more=weighed.activations)
+    yield gate.profile()
 
-    yield (enlarged := start(weighed, waiting=low.activations))
+    enlarged = start(weighed, waiting=low.activations)
     enlarged.resize("classifier.resize", *low.output[1:], low.output_stride)
-    yield (skip := start(low, saved=True, waiting=enlarged.layers[-1].activations))
+    yield enlarged.profile()
+    skip = start(low, saved=True, waiting=enlarged.layers[-1].activations)
     skip.linear("classifier.low_classifier", "logits", config.num_classes)
-    yield (out := start(enlarged.layers[-1], waiting=skip.layers[-1].activations))
+    yield skip.profile()
+    out = start(enlarged.layers[-1], waiting=skip.layers[-1].activations)
     out.linear("classifier.high_classifier", "logits", config.num_classes)
     out.waiting = 0
     out.resize("resize", *image, 1)
+    yield out.profile()
 
 
-def _deeplabv3(config: DeepLabV3Config, low: Layer, high: Layer, image: tuple[int, int]) -> Iterator[Walk]:
+def _deeplabv3(config: DeepLabV3Config, low: Layer, high: Layer, image: tuple[int, int]) -> Iterator[Profile]:
     """DeepLabV3's head, and the auxiliary one after it."""
     start, wide = partial(Walk.after, feature=high.feature + 1), config.channels
     held = low.activations if config.aux_loss else 0
@@ -138,29 +143,33 @@ def _deeplabv3(config: DeepLabV3Config, low: Layer, high: Layer, image: tuple[in
     for index, rate in enumerate((None, *config.atrous_rates)):
         first = rate is None and config.backbone.activation == "HS"  # of those that read the map, keeps it
         waiting = held + sum(layer.activations for layer in branches)
-        yield (branch := start(high, saved=not first, waiting=waiting))
+        branch = start(high, saved=not first, waiting=waiting)
         branch.conv(f"{pyramid}.{index}", "branch", wide, 1 if rate is None else 3, dilation=rate or 1, activation="RE")
         branches += branch.layers
-    yield (pool := start(high, waiting=held + sum(layer.activations for layer in branches)))
+        yield branch.profile()
+    pool = start(high, waiting=held + sum(layer.activations for layer in branches))
     pool.pool(f"{pyramid}.{pooling}.0")
     pool.conv(f"{pyramid}.{pooling}", "branch", wide, activation="RE")
     pool.resize(f"{pyramid}.{pooling}.resize", *high.output[1:], high.output_stride)
     branches += pool.layers[-1:]
+    yield pool.profile()
 
-    yield (joined := Walk.joining(branches, waiting=held))
+    joined = Walk.joining(branches, waiting=held)
     joined.conv("classifier.0.project", "project", wide, activation="RE", more=branches[0].activations)
     joined.saved = False  # dropout's mask is kept, and what it lets through is another map
     joined.conv("classifier.1", "branch", wide, 3, activation="RE")
     joined.linear("classifier.4", "logits", config.num_classes)
     joined.resize("resize", *image, 1)
+    yield joined.profile()
     if config.aux_loss:
         _, height, width = low.output
-        yield (aux := start(low, saved=True, waiting=joined.layers[-1].activations))
+        aux = start(low, saved=True, waiting=joined.layers[-1].activations)
         mask = config.aux_channels * height * width
         aux.conv("aux_classifier.0", "branch", config.aux_channels, 3, activation="RE", more=mask)
         aux.saved = False
         aux.linear("aux_classifier.4", "logits", config.num_classes)
         aux.resize("aux_classifier.resize", *image, 1)
+        yield aux.profile()
 
 
 def _segmentation(config: LRASPPConfig | DeepLabV3Config, resolution: int | tuple[int, int]) -> Profile:
@@ -169,12 +178,10 @@ def _segmentation(config: LRASPPConfig | DeepLabV3Config, resolution: int | tupl
     layers = tuple(layer._replace(name=layer.name.replace("features", "backbone", 1)) for layer in trunk.layers)
     inside = [layer for layer in layers if layer.feature == config.low]
     fine = next(layer for layer in inside if layer.kind == "depthwise") if config.low_inside else inside[-1]
+    trunk = Profile(layers, trunk.peak_activations)
     if isinstance(config, LRASPPConfig):
-        walks = _lraspp(config, fine, layers[-1], _sides(resolution))
-    else:
-        walks = _deeplabv3(config, fine, layers[-1], _sides(resolution))
-    # A list, because a walk is under way until the next one is asked for.
-    return sum((walk.profile() for walk in list(walks)), Profile(layers, trunk.peak_activations))
+        return sum(_lraspp(config, fine, layers[-1], _sides(resolution)), trunk)
+    return sum(_deeplabv3(config, fine, layers[-1], _sides(resolution)), trunk)
 
 
 def profile(
