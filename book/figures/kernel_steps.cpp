@@ -1,4 +1,4 @@
-// From the loops of chapter 01 to the engine's tiles: the 1×1 convolution in six steps, the depthwise one in four.
+// From the loops of chapter 01 to tiles like the engine's: the 1×1 convolution in six steps, the depthwise one in four.
 //
 // Chapter 18 shows these functions; `writing_the_kernel.py` compiles and calls them. Steps before the last leave h-swish
 // to a pass of its own. Channels fill whole panels, pixels whole tiles: the engine has the code for those that do not.
@@ -8,6 +8,36 @@
 using namespace mnv3;
 
 constexpr int NV = WIDEST, MR = REGISTERS == 32 ? 7 : 4;  // panels and pixels of a tile
+
+// An empty instruction that wants v in a register. Without it GCC loads the weights anew for each number.
+#if defined(__aarch64__)
+INLINE void hold(Vector& v) { asm volatile("" : "+w"(v)); }
+#else
+INLINE void hold(Vector& v) { asm volatile("" : "+v"(v)); }
+#endif
+
+template <Activation A>
+INLINE void product(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
+    for (int n = 0; n < out / L; n += NV)
+        for (int p = 0; p < pixels; p += MR) {
+            const float *numbers = x + p * L, *weights = w + n * in * L;
+            Vector sum[MR * NV];
+            repeat<MR * NV>([&](auto i) INLINED { sum[i] = load(b + (n + i % NV) * L); });
+            for (int panel = 0; panel < in / L; panel++, numbers += pixels * L)
+                for (int lane = 0; lane < L; lane += 4, weights += 4 * NV * L)
+                    repeat<4>([&](auto k) INLINED {
+                        Vector weight[NV];
+                        repeat<NV>([&](auto v) INLINED { hold(weight[v] = load(weights + (k * NV + v) * L)); });
+                        repeat<MR>([&](auto m) INLINED {
+                            const Vector number = all(numbers[m * L + lane + k]);
+                            repeat<NV>([&](auto v) INLINED { sum[m * NV + v] += number * weight[v]; });
+                        });
+                    });
+            repeat<MR * NV>([&](auto i) INLINED {
+                store(y + ((n + i % NV) * pixels + p + i / NV) * L, activate<A>(sum[i]));
+            });
+        }
+}
 
 extern "C" {
 
@@ -65,29 +95,11 @@ EXPORT void tiles(const float* x, const float* w, const float* b, float* y, int 
 }
 
 EXPORT void packed(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
-    for (int n = 0; n < out / L; n += NV)
-        for (int p = 0; p < pixels; p += MR) {
-            const float *numbers = x + p * L, *weight = w + n * in * L;
-            Vector sum[MR * NV];
-            repeat<MR * NV>([&](auto i) INLINED { sum[i] = load(b + (n + i % NV) * L); });
-            for (int panel = 0; panel < in / L; panel++, numbers += pixels * L)
-                for (int lane = 0; lane < L; lane += 4, weight += 4 * NV * L)
-                    repeat<4 * MR>([&](auto i) INLINED {
-                        constexpr int u = i / MR, m = i % MR;
-                        const Vector number = all(numbers[m * L + lane + u]);
-                        repeat<NV>([&](auto v) INLINED { sum[m * NV + v] += number * load(weight + (u * NV + v) * L); });
-                    });
-            repeat<MR * NV>([&](auto i) INLINED { store(y + ((n + i % NV) * pixels + p + i / NV) * L, sum[i]); });
-        }
+    product<NONE>(x, w, b, y, pixels, in, out);
 }
 
 EXPORT void fused(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
-    int where[MR];
-    for (int m = 0; m < MR; m++) where[m] = m * L;
-    for (int n = 0; n < out / L; n += NV)
-        for (int p = 0; p < pixels; p += MR)
-            tile<MR, NV, float>({x + p * L, pixels * L, w + n * in * L, b + n * L, in, y + (n * pixels + p) * L,
-                                 pixels * L, where, nullptr, HARD_SWISH});
+    product<HARD_SWISH>(x, w, b, y, pixels, in, out);
 }
 
 EXPORT void depthwise_naive(const float* x, const float* w, const float* b, float* y, int side, int channels) {

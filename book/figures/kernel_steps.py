@@ -27,8 +27,8 @@ from mnv3lib.config import large
 from mnv3lib.cost import Layer
 from mnv3lib.deploy import Unavailable, engine
 
-__all__ = ["DEPTHWISE", "ENGINE", "FLAGS", "POINTWISE", "ROW", "Kernel", "compiled", "depthwise", "layers", "pointwise",
-           "source"]  # fmt: skip
+__all__ = ["DEPTHWISE", "ENGINE", "FLAGS", "POINTWISE", "ROW", "Kernel", "blocked", "compiled", "depthwise", "expected",
+           "layers", "operands", "pointwise", "source", "unblocked"]  # fmt: skip
 
 #: The row of MobileNetV3-Large whose first two layers the steps compute.
 ROW = 11
@@ -45,13 +45,13 @@ ENGINE = Path(engine.__file__).parent
 
 
 def source(name: str) -> str:
-    """The C++ of one step as it stands in the file.
+    """The C++ of one step as it stands in the file; ``product`` is what the last two steps of the 1×1 convolution call.
 
     Raises:
         ValueError: for a name that is no step's.
     """
-    one_of("name", name, (*POINTWISE, *DEPTHWISE, "h_swish"))
-    found = re.search(rf"^EXPORT void {name}\(.*?^}}\n", _FILE.read_text(encoding="utf-8"), flags=re.M | re.S)
+    one_of("name", name, (*POINTWISE, *DEPTHWISE, "product"))
+    found = re.search(rf"^(?:EXPORT|template <Activation A>\nINLINE) void {name}\(.*?^}}\n", _FILE.read_text(encoding="utf-8"), flags=re.M | re.S)
     assert found
     return found[0].removeprefix("EXPORT ")
 
