@@ -17,7 +17,8 @@ INLINE void hold(Vector& v) { asm volatile("" : "+v"(v)); }
 #endif
 
 template <Activation A>
-INLINE void product(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
+INLINE void product(const float* x, const float* w, const float* b, float* y,
+                int pixels, int in, int out) {
     for (int n = 0; n < out / L; n += NV)
         for (int p = 0; p < pixels; p += MR) {
             const float *numbers = x + p * L, *weights = w + n * in * L;
@@ -49,7 +50,8 @@ EXPORT void h_swish(float* y, int count) {
     for (int i = 0; i < count; i++) y[i] *= std::min(1.f, std::max(0.f, y[i] * (1.f / 6) + 0.5f));
 }
 
-EXPORT void naive(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
+EXPORT void naive(const float* x, const float* w, const float* b, float* y,
+                int pixels, int in, int out) {
     for (int n = 0; n < out; n++)
         for (int p = 0; p < pixels; p++) {
             float sum = b[n];
@@ -58,7 +60,8 @@ EXPORT void naive(const float* x, const float* w, const float* b, float* y, int 
         }
 }
 
-EXPORT void contiguous(const float* x, const float* w, const float* b, float* __restrict y, int pixels, int in, int out) {
+EXPORT void contiguous(const float* x, const float* w, const float* b, float* __restrict y,
+                int pixels, int in, int out) {
     for (int p = 0; p < pixels; p++) {
         float* sums = y + p * out;
         for (int n = 0; n < out; n++) sums[n] = b[n];
@@ -67,16 +70,19 @@ EXPORT void contiguous(const float* x, const float* w, const float* b, float* __
     }
 }
 
-EXPORT void vectors(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
+EXPORT void vectors(const float* x, const float* w, const float* b, float* y,
+                int pixels, int in, int out) {
     for (int n = 0; n < out / L; n++)
         for (int p = 0; p < pixels; p++) {
             Vector sum = load(b + n * L);
-            for (int k = 0; k < in; k++) sum += all(x[(k / L * pixels + p) * L + k % L]) * load(w + (n * in + k) * L);
+            for (int k = 0; k < in; k++)
+                sum += all(x[(k / L * pixels + p) * L + k % L]) * load(w + (n * in + k) * L);
             store(y + (n * pixels + p) * L, sum);
         }
 }
 
-EXPORT void tiles(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
+EXPORT void tiles(const float* x, const float* w, const float* b, float* y,
+                int pixels, int in, int out) {
     for (int n = 0; n < out / L; n += NV)
         for (int p = 0; p < pixels; p += MR) {
             Vector sum[MR * NV];
@@ -94,15 +100,18 @@ EXPORT void tiles(const float* x, const float* w, const float* b, float* y, int 
         }
 }
 
-EXPORT void packed(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
+EXPORT void packed(const float* x, const float* w, const float* b, float* y,
+                int pixels, int in, int out) {
     product<NONE>(x, w, b, y, pixels, in, out);
 }
 
-EXPORT void fused(const float* x, const float* w, const float* b, float* y, int pixels, int in, int out) {
+EXPORT void fused(const float* x, const float* w, const float* b, float* y,
+                int pixels, int in, int out) {
     product<HARD_SWISH>(x, w, b, y, pixels, in, out);
 }
 
-EXPORT void depthwise_naive(const float* x, const float* w, const float* b, float* y, int side, int channels) {
+EXPORT void depthwise_naive(const float* x, const float* w, const float* b, float* y,
+                int side, int channels) {
     for (int c = 0; c < channels; c++)
         for (int row = 0; row < side; row++)
             for (int column = 0; column < side; column++) {
@@ -117,7 +126,8 @@ EXPORT void depthwise_naive(const float* x, const float* w, const float* b, floa
             }
 }
 
-EXPORT void depthwise_contiguous(const float* x, const float* w, const float* b, float* __restrict y, int side, int channels) {
+EXPORT void depthwise_contiguous(const float* x, const float* w, const float* b, float* __restrict y,
+                int side, int channels) {
     for (int row = 0; row < side; row++)
         for (int column = 0; column < side; column++) {
             float* sums = y + (row * side + column) * channels;
@@ -132,7 +142,8 @@ EXPORT void depthwise_contiguous(const float* x, const float* w, const float* b,
         }
 }
 
-EXPORT void depthwise_vectors(const float* x, const float* w, const float* b, float* y, int side, int channels) {
+EXPORT void depthwise_vectors(const float* x, const float* w, const float* b, float* y,
+                int side, int channels) {
     const int pitch = side + 2;
     for (int n = 0; n < channels / L; n++)
         for (int row = 0; row < side; row++)
@@ -147,7 +158,8 @@ EXPORT void depthwise_vectors(const float* x, const float* w, const float* b, fl
             }
 }
 
-EXPORT void depthwise_rows(const float* x, const float* w, const float* b, float* y, int side, int channels) {
+EXPORT void depthwise_rows(const float* x, const float* w, const float* b, float* y,
+                int side, int channels) {
     const ptrdiff_t pitch = (side + 2) * L, lines[3] = {-pitch, 0, pitch};
     for (int n = 0; n < channels / L; n++)
         for (int row = 0; row < side; row++) {
