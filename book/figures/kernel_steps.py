@@ -51,7 +51,11 @@ def source(name: str) -> str:
         ValueError: for a name that is no step's.
     """
     one_of("name", name, (*POINTWISE, *DEPTHWISE, "product"))
-    found = re.search(rf"^(?:EXPORT|template <Activation A>\nINLINE) void {name}\(.*?^}}\n", _FILE.read_text(encoding="utf-8"), flags=re.M | re.S)
+    found = re.search(
+        rf"^(?:EXPORT|template <Activation A>\nINLINE) void {name}\(.*?^}}\n",
+        _FILE.read_text(encoding="utf-8"),
+        flags=re.M | re.S,
+    )
     assert found
     return found[0].removeprefix("EXPORT ")
 
@@ -92,7 +96,9 @@ class Kernel:
         result: brings the step's output into the shape (channels, height, width).
     """
 
-    def __init__(self, calls: list[tuple[Any, tuple[Any, ...]]], keep: tuple[Tensor, ...], result: Callable[[], Tensor]):
+    def __init__(
+        self, calls: list[tuple[Any, tuple[Any, ...]]], keep: tuple[Tensor, ...], result: Callable[[], Tensor]
+    ):
         self._calls, self._keep, self._result = calls, keep, result
 
     def __call__(self) -> None:

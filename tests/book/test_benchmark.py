@@ -25,8 +25,8 @@ from mnv3lib.training.memory import keep_freed_memory, return_freed_memory
 
 BENCHMARKS, SPEED = ROOT / "benchmarks", ROOT / "book" / "_data" / "speed"
 SCRIPT = load_script(BENCHMARKS / "training_step.py")
-INFERENCE, FAMILIES, CLAIMS, PREDICTOR = (
-    load_script(BENCHMARKS / f"{name}.py") for name in ("inference", "families", "claims", "predictor")
+INFERENCE, FAMILIES, CLAIMS, PREDICTOR, STEPS = (
+    load_script(BENCHMARKS / f"{name}.py") for name in ("inference", "families", "claims", "predictor", "kernel_steps")
 )
 CANDIDATES = {"this loop", "this loop, memory not kept", "this loop, torchvision's network",
               "plain loop, torchvision's network"}  # fmt: skip
@@ -184,6 +184,22 @@ def test_a_short_benchmark_of_the_predictor(tmp_path: Path, monkeypatch: pytest.
     assert lines[0]["macs"] == cost.profile(config.large(width_mult=0.35), 64).macs
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("core")
+def test_a_short_benchmark_of_the_steps_of_a_kernel(tmp_path: Path) -> None:
+    out = tmp_path / "short.json"
+    assert STEPS.main(["--rounds", "5", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    expand, depth = found["results"]
+    assert (expand["kind"], expand["macs"], depth["kind"]) == ("expand", 7_526_400, "depthwise")
+    by_step = {line["step"]: line for line in expand["lines"]}
+    assert list(by_step) == ["PyTorch", *STEPS.steps.POINTWISE, *STEPS.OPTIONS]
+    assert by_step["PyTorch"]["ratio"] == [1, 1, 1]
+    for line in depth["lines"]:
+        assert line["share_of_floor"] == pytest.approx(depth["floor_ms"] / line["milliseconds"], rel=0.05)
+    assert found["lanes"] in (4, 8, 16)
+
+
 @pytest.mark.parametrize("path", sorted(SPEED.glob("*.json")), ids=lambda path: path.stem)
 def test_measured_files_say_what_they_were_made_with(path: Path) -> None:
     kept = json.loads(path.read_text())
@@ -191,7 +207,7 @@ def test_measured_files_say_what_they_were_made_with(path: Path) -> None:
     assert {"torch", "torchvision", "python", "mnv3lib"} <= set(kept["versions"])
     name, _, processor = path.stem.partition("_")
     assert re.sub(r"[^a-z0-9]+", "-", kept["cpu"].lower()).strip("-") == processor
-    assert name in ("training", "inference", "families", "claims", "predictor")
+    assert name in ("training", "inference", "families", "claims", "predictor", "steps")
     assert kept["rounds"] >= (9 if name == "training" else 15)
 
 

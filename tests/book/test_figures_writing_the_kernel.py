@@ -113,7 +113,9 @@ def test_the_chapter_shows_what_is_compiled() -> None:
 
 
 def test_bars_are_multiples_of_the_floor() -> None:
-    lines = [{"step": name, "milliseconds": ms} for name, ms in (("naive", 10), ("PyTorch", 3), ("-O1", 9), ("fused", 1.5))]
+    lines = [
+        {"step": name, "milliseconds": ms} for name, ms in (("naive", 10), ("PyTorch", 3), ("-O1", 9), ("fused", 1.5))
+    ]
     drawing = figures.times_the_floor({"floor_ms": 0.5, "lines": lines}, cpu="this one")
     assert drawing.data == {"PyTorch": 6, "naive": 20, "fused": 3}
     bars = drawing.figure.axes[0].patches
@@ -162,7 +164,9 @@ def test_the_row_ends_with_the_convolution() -> None:
     assert last.data == {"sums": expected.int().tolist(), "loads": 27, "products": 36}
     first_line = F.conv2d(lines[None, None, :1], kernel[None, None, :1]).flatten()
     assert figures.depthwise_row("line 0, pixel 5").data["sums"] == first_line.int().tolist()
-    assert figures.depthwise_row("line 0, pixel 3").alt.startswith("line 0, pixel 3: 1 load; multiply-adds with taps 2, 1, 0;")
+    assert figures.depthwise_row("line 0, pixel 3").alt.startswith(
+        "line 0, pixel 3: 1 load; multiply-adds with taps 2, 1, 0;"
+    )
     assert figures.depthwise_row("line 0, pixel 2")._repr_svg_().count("<path") == 3
     assert figures.depthwise_row("line 1, pixel 0")._repr_svg_().count("<path") == 1
 
