@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -218,5 +218,5 @@ def _kernels(
         calls = [(getattr(code, name), (*pointers, *map(ctypes.c_int, numbers)))]
         if name not in (POINTWISE[-1], DEPTHWISE[-1]):
             calls.append((compiled().h_swish, (pointers[-1], ctypes.c_int(y.numel()))))
-        found[name] = Kernel(calls, (x, weight, bias, y), lambda y=y, back=back: back(y))
+        found[name] = Kernel(calls, (x, weight, bias, y), partial(back, y))
     return found
