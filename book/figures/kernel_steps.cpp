@@ -9,13 +9,6 @@ using namespace mnv3;
 
 constexpr int NV = WIDEST, MR = REGISTERS == 32 ? 7 : 4;  // panels and pixels of a tile
 
-// An empty instruction that wants v in a register. Without it GCC loads the weights anew for each number.
-#if defined(__aarch64__)
-INLINE void hold(Vector& v) { asm volatile("" : "+w"(v)); }
-#else
-INLINE void hold(Vector& v) { asm volatile("" : "+v"(v)); }
-#endif
-
 template <Activation A>
 INLINE void product(const float* x, const float* w, const float* b, float* y,
                 int pixels, int in, int out) {
@@ -28,7 +21,7 @@ INLINE void product(const float* x, const float* w, const float* b, float* y,
                 for (int lane = 0; lane < L; lane += 4, weights += 4 * NV * L)
                     repeat<4>([&](auto k) INLINED {
                         Vector weight[NV];
-                        repeat<NV>([&](auto v) INLINED { hold(weight[v] = load(weights + (k * NV + v) * L)); });
+                        repeat<NV>([&](auto v) INLINED { weight[v] = held(load(weights + (k * NV + v) * L)); });
                         repeat<MR>([&](auto m) INLINED {
                             const Vector number = all(numbers[m * L + lane + k]);
                             repeat<NV>([&](auto v) INLINED { sum[m * NV + v] += number * weight[v]; });
