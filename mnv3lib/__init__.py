@@ -14,7 +14,14 @@ from mnv3lib._lazy import attach
 if TYPE_CHECKING:
     from mnv3lib.network import FeatureTaps, MobileNetV3, mobilenet_v3_large, mobilenet_v3_small
     from mnv3lib.tasks.deeplabv3 import deeplabv3_mobilenet_v3_large, deeplabv3_mobilenet_v3_small
+    from mnv3lib.tasks.fasterrcnn import (
+        fasterrcnn_mobilenet_v3_large_320_fpn,
+        fasterrcnn_mobilenet_v3_large_fpn,
+        fasterrcnn_mobilenet_v3_small_320_fpn,
+        fasterrcnn_mobilenet_v3_small_fpn,
+    )
     from mnv3lib.tasks.lraspp import lraspp_mobilenet_v3_large, lraspp_mobilenet_v3_small
+    from mnv3lib.tasks.ssdlite import ssdlite320_mobilenet_v3_large, ssdlite320_mobilenet_v3_small
 
 __version__ = "0.1.0"
 
@@ -25,23 +32,32 @@ __all__ = [
     "cost",
     "deeplabv3_mobilenet_v3_large",
     "deeplabv3_mobilenet_v3_small",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_small_320_fpn",
+    "fasterrcnn_mobilenet_v3_small_fpn",
     "lraspp_mobilenet_v3_large",
     "lraspp_mobilenet_v3_small",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
+    "ssdlite320_mobilenet_v3_large",
+    "ssdlite320_mobilenet_v3_small",
 ]
 
 #: Where each name is; it is imported when it is first used. The rooms are modules themselves.
 _LAZY = {
     **dict.fromkeys(("FeatureTaps", "MobileNetV3", "mobilenet_v3_large", "mobilenet_v3_small"), "mnv3lib.network"),
     **{
-        f"{head}_mobilenet_v3_{size}": f"mnv3lib.tasks.{head}"
-        for head in ("lraspp", "deeplabv3") for size in ("large", "small")
+        f"{head}_mobilenet_v3_{size}{form}": f"mnv3lib.tasks.{head.removesuffix('320')}"
+        for head, forms in {
+            "lraspp": ("",), "deeplabv3": ("",), "ssdlite320": ("",), "fasterrcnn": ("_fpn", "_320_fpn")
+        }.items()
+        for size in ("large", "small") for form in forms
     },
     **{
         room: f"mnv3lib.{room}"
-        for room in ("blocks", "data", "deploy", "explore", "facts", "heads", "network", "pointwise", "provenance",
-                     "recipe", "rows", "tasks", "training", "weights", "wild")
+        for room in ("blocks", "data", "deploy", "detectors", "explore", "facts", "heads", "network", "pointwise",
+                     "provenance", "recipe", "rows", "tasks", "training", "weights", "wild")
     },
 }  # fmt: skip
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from math import isfinite
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["boolean", "fraction", "nearest", "non_negative_int", "non_negative_real", "one_of", "positive_int",
-           "positive_real", "unknown"]  # fmt: skip
+__all__ = ["boolean", "fraction", "nearest", "no_other_keywords", "non_negative_int", "non_negative_real", "one_of",
+           "positive_int", "positive_real", "unknown", "value_of"]  # fmt: skip
+
+V = TypeVar("V")
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -81,3 +83,17 @@ def unknown(path: str, key: object, names: Iterable[str]) -> ValueError:
     """The error for a key that is not there."""
     names = list(names)
     return ValueError(f"{path} has no {key!r}, only {', '.join(map(repr, names))}{nearest(key, names)}")
+
+
+def value_of(name: str, key: Any, known: Mapping[str, V]) -> V:
+    """Return what ``known`` has under ``key``."""
+    if key not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {key!r}{nearest(key, known)}")
+    return known[key]
+
+
+def no_other_keywords(function: str, options: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a keyword that is not one of ``known``, as Python does where they are listed."""
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{nearest(name, known)}")

@@ -13,7 +13,7 @@ from mnv3lib.rows import Activation
 __all__ = ["Kind", "Layer", "Profile", "Shape", "Walk", "size"]
 
 Kind = Literal["stem", "expand", "depthwise", "squeeze", "excite", "project", "last conv", "pool", "hidden", "logits",
-               "branch", "gate", "resize"]  # fmt: skip
+               "branch", "gate", "resize", "boxes"]  # fmt: skip
 Shape = tuple[int, int, int]
 
 
@@ -185,6 +185,21 @@ class Walk:
         walk._hold(size(walk.shape), size(walk.shape))
         return walk
 
+    @classmethod
+    def regions(cls, layers: Sequence[Layer], side: int, number: int) -> Walk:
+        """A walk that begins with ``number`` regions of ``side`` by ``side`` cells, cut out of several feature maps.
+
+        The cells of a region are channels, and the regions below each other are the height.
+        """
+        walk = cls(
+            (layers[0].output[0] * side * side, number, 1),
+            feature=layers[0].feature,
+            receptive_field=max(layer.receptive_field for layer in layers),
+            output_stride=layers[0].output_stride,
+        )
+        walk._hold(sum(layer.activations for layer in layers), size(walk.shape))
+        return walk
+
     def conv(
         self,
         name: str,
@@ -232,17 +247,19 @@ class Walk:
         out: int,
         activation: Activation | Literal["gate"] | None = None,
         *,
+        kernel: int = 1,
         bias: bool = True,
         more: int = 0,
     ) -> None:
-        """A linear layer with an activation, or, of a feature map, a 1×1 convolution without batch norm.
+        """A linear layer with an activation, or, of a feature map, a convolution without batch norm.
 
         ``more`` numbers are kept for the backward pass besides.
         """
         channels, height, width = self.shape
-        weights, cells = channels * out, height * width
+        weights, cells = channels * out * kernel * kernel, height * width
+        self.receptive_field += (kernel - 1) * self.output_stride
         kept = (0 if self.saved else size(self.shape)) + (out * cells if activation is not None else 0) + more
-        self._write(name, kind, (out, height, width), weights + out * bias, weights * cells, saved=kept)
+        self._write(name, kind, (out, height, width), weights + out * bias, weights * cells, kernel, saved=kept)
         self.saved = activation == "RE"
 
     def pool(self, name: str, kernel: tuple[int, int] | None = None, stride: tuple[int, int] = (1, 1)) -> None:

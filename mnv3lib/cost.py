@@ -6,26 +6,29 @@ the multiply-adds; batch norm's scale and shift are in the parameters, because t
 a profile takes well under a millisecond, and tests hold it equal to the built network, number for number.
 
 :func:`profile` is :func:`backbone` and a head: :func:`classifier`, or those of the networks for segmentation in
-:mod:`mnv3lib.heads`. A :class:`Walk` from any layer of a backbone adds up other heads.
+:mod:`mnv3lib.heads` and for detection in :mod:`mnv3lib.detectors`. A :class:`Walk` from any layer of a backbone adds
+up other heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from mnv3lib._checks import positive_int
 from mnv3lib._walk import Kind, Layer, Profile, Walk, size
 from mnv3lib.config import InvertedResidualConfig, MobileNetV3Config
+from mnv3lib.detectors import FasterRCNNConfig, SSDLiteConfig
 from mnv3lib.heads import DeepLabV3Config, LRASPPConfig
 
 __all__ = ["Kind", "Layer", "Profile", "Walk", "backbone", "classifier", "profile"]
 
 
 def _bottleneck(
-    walk: Walk, row: InvertedResidualConfig, drop_rate: float, *, keep_input: bool = False, keep_inside: bool = False
+    walk: Walk, row: InvertedResidualConfig, drop_rate: float, *, keep_input: bool = False, keep: Kind | None = None
 ) -> None:
-    """One row; a head may need the map that enters, or the one that the depthwise convolution gives, later again."""
+    """One row; a head may need the map that enters, or the one that a convolution of kind ``keep`` gives, later."""
     block, position = f"features.{walk.feature}.block", 0
     held = walk.waiting
     # The first layer reads the very numbers that wait, so they are not counted a second time with it.
@@ -36,13 +39,15 @@ def _bottleneck(
         walk.conv(f"{block}.{position}", "expand", expanded, activation=row.activation)
         walk.waiting = waiting
         position += 1
+    tapped = size(walk.shape) if keep == "expand" else 0
     walk.conv(
         f"{block}.{position}", "depthwise", expanded, row.kernel, row.conv_stride, row.dilation, expanded,
         row.activation,
     )  # fmt: skip
+    waiting, after = waiting + tapped, after + tapped
     walk.waiting = waiting
     position += 1
-    inside = size(walk.shape) if keep_inside else 0
+    inside = size(walk.shape) if keep == "depthwise" else 0
     if row.use_se:
         walk.squeeze_and_excite(f"{block}.{position}", row.squeeze_channels)
         walk.waiting += inside
@@ -60,16 +65,15 @@ def _sides(resolution: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _features(
-    config: MobileNetV3Config, resolution: int | tuple[int, int], low: int | None = None, *, inside: bool = False
+    config: MobileNetV3Config, resolution: int | tuple[int, int], taps: Mapping[int, Kind] = MappingProxyType({})
 ) -> Profile:
-    """The backbone; the map that block ``low`` gives, or the one ``inside`` it, waits for a head."""
+    """The backbone; what layers of a kind give, in the blocks of these numbers, waits for a head."""
     walk = Walk((config.in_channels, *_sides(resolution)))
     walk.conv("features.0", "stem", config.stem_channels, kernel=3, stride=2, activation=config.activation)
     for number, row in enumerate(config.rows, start=1):
         walk.feature += 1
-        entered = low == number - 1 and not inside
-        tapped = low == number and inside
-        _bottleneck(walk, row, config.drop_rate(number), keep_input=entered, keep_inside=tapped)
+        entered = taps.get(number - 1) == "project"
+        _bottleneck(walk, row, config.drop_rate(number), keep_input=entered, keep=taps.get(number))
     walk.feature += 1
     walk.conv(f"features.{walk.feature}", "last conv", config.last_conv, activation=config.activation)
     return walk.profile()
@@ -173,28 +177,157 @@ def _deeplabv3(config: DeepLabV3Config, low: Layer, high: Layer, image: tuple[in
 
 
 def _segmentation(config: LRASPPConfig | DeepLabV3Config, resolution: int | tuple[int, int]) -> Profile:
-    low = None if isinstance(config, DeepLabV3Config) and not config.aux_loss else config.low
-    trunk = _features(config.backbone, resolution, low, inside=config.low_inside)
+    kind: Kind = "depthwise" if config.low_inside else "project"
+    used = isinstance(config, LRASPPConfig) or config.aux_loss
+    trunk = _features(config.backbone, resolution, {config.low: kind} if used else {})
     layers = tuple(layer._replace(name=layer.name.replace("features", "backbone", 1)) for layer in trunk.layers)
-    inside = [layer for layer in layers if layer.feature == config.low]
-    fine = next(layer for layer in inside if layer.kind == "depthwise") if config.low_inside else inside[-1]
+    fine = next(layer for layer in layers if layer.feature == config.low and layer.kind == kind)
     trunk = Profile(layers, trunk.peak_activations)
     if isinstance(config, LRASPPConfig):
         return sum(_lraspp(config, fine, layers[-1], _sides(resolution)), trunk)
     return sum(_deeplabv3(config, fine, layers[-1], _sides(resolution)), trunk)
 
 
+def _held(layers: Iterable[Layer]) -> int:
+    return sum(layer.activations for layer in layers)
+
+
+def _ssdlite_name(layer: Layer, c4: int) -> str:
+    """Torchvision's name of a layer of the backbone, which it takes apart behind the expansion of block ``c4``."""
+    number, _, rest = layer.name.removeprefix("features.").partition(".")
+    if layer.feature < c4:
+        return f"backbone.features.0.{number}{'.' if rest else ''}{rest}"
+    if layer.feature > c4:
+        return f"backbone.features.1.{layer.feature - c4}{'.' if rest else ''}{rest}"
+    return f"backbone.features.0.{c4}" if layer.kind == "expand" else f"backbone.features.1.0.{rest[len('block.') :]}"
+
+
+def _ssdlite(config: SSDLiteConfig, resolution: int | tuple[int, int]) -> Iterator[Profile]:
+    """SSDLite, in the order that it runs; all six maps wait until the last has been read."""
+    c4, first = config.c4, config.backbone.activation == "RE"
+    trunk = _features(config.backbone, resolution, {c4: "expand"})
+    yield Profile(
+        tuple(layer._replace(name=_ssdlite_name(layer, c4)) for layer in trunk.layers), trunk.peak_activations
+    )
+    tapped = next(layer for layer in trunk.layers if layer.feature == c4 and layer.kind == "expand")
+    maps = [tapped, trunk.layers[-1]]
+    start = partial(Walk.after, feature=trunk.layers[-1].feature + 1)
+    # For the backward pass, ReLU6 keeps what ReLU does.
+    for index, wide in enumerate(config.extra_channels):
+        extra, half = f"backbone.extra.{index}", wide // 2
+        walk = start(maps[-1], saved=index > 0 or first, waiting=_held(maps[:-1]))
+        walk.conv(f"{extra}.0", "branch", half, activation="RE")
+        walk.waiting = _held(maps)
+        walk.conv(f"{extra}.1", "depthwise", half, 3, 2, groups=half, activation="RE")
+        walk.conv(f"{extra}.2", "branch", wide, activation="RE")
+        yield walk.profile()
+        maps.append(walk.layers[-1])
+    waiting = _held(maps)
+    heads: tuple[tuple[str, Kind, int], ...] = (
+        ("regression_head", "boxes", 4),
+        ("classification_head", "logits", config.num_classes),
+    )
+    for head, kind, numbers in heads:
+        for index, (entering, boxes) in enumerate(zip(maps, config.boxes, strict=True)):
+            walk, wide = start(entering, saved=True, waiting=waiting - entering.activations), entering.output[0]
+            name = f"head.{head}.module_list.{index}"
+            walk.conv(f"{name}.0", "depthwise", wide, 3, groups=wide, activation="RE")
+            walk.waiting = waiting
+            walk.linear(f"{name}.1", kind, numbers * boxes)
+            yield walk.profile()
+            waiting += walk.layers[-1].activations
+
+
+def _pyramid(config: FasterRCNNConfig, maps: list[Layer]) -> Iterator[Profile]:
+    """The feature pyramid, from coarse to fine, and the map that pooling adds; layers called as their levels."""
+    start = partial(Walk.after, feature=maps[-1].feature + 1)
+    done: list[Layer] = []
+    coarser: Layer | None = None
+    for level, entering in reversed(list(enumerate(maps))):
+        waiting = _held(maps[:level]) + _held(done)
+        last = level == len(maps) - 1
+        walk = start(
+            entering,
+            saved=not last or config.backbone.activation == "RE",
+            waiting=waiting + (coarser.activations if coarser else 0),
+        )
+        walk.linear(f"backbone.fpn.inner_blocks.{level}.0", "branch", config.channels)
+        yield walk.profile()
+        inner = walk.layers[-1]
+        if coarser:
+            walk = start(coarser, waiting=waiting + inner.activations)
+            walk.resize(f"backbone.fpn.{level}.resize", *inner.output[1:], inner.output_stride)
+            yield walk.profile()
+        coarser = walk.layers[-1]
+        out = start(coarser, waiting=waiting + (coarser.activations if level else 0))
+        out.linear(f"backbone.fpn.layer_blocks.{level}.0", "branch", config.channels, kernel=3)
+        yield out.profile()
+        done.append(out.layers[-1])
+    pool = start(done[0], saved=True, waiting=_held(done[1:]))
+    pool.output_stride *= 2
+    pool.pool("backbone.fpn.extra_blocks", (1, 1), (2, 2))
+    yield pool.profile()
+
+
+def _fasterrcnn(config: FasterRCNNConfig, resolution: int | tuple[int, int]) -> Iterator[Profile]:
+    """Faster R-CNN, in the order that it runs, with as many regions as there can be in evaluation."""
+    trunk = _features(config.backbone, resolution, dict.fromkeys(config.taps[:-1], "project"))
+    body = [layer._replace(name=layer.name.replace("features", "backbone.body", 1)) for layer in trunk.layers]
+    if config.frozen_norm:  # a scale and a shift for each mean and deviation, which do not learn
+        body = [layer._replace(parameters=layer.parameters - layer.saved_per_batch) for layer in body]
+    yield Profile(tuple(body), trunk.peak_activations)
+    maps = [next(layer for layer in reversed(body) if layer.feature == tap) for tap in config.taps]
+    levels: list[Layer] = []
+    for part in _pyramid(config, maps):
+        yield part
+        levels += [layer for layer in part.layers if "layer_blocks" in layer.name]
+    levels = [*reversed(levels), part.layers[-1]]
+
+    start, predictions = partial(Walk.after, feature=body[-1].feature + 1), 0
+    for index, level in enumerate(levels):
+        # The pool's backward pass keeps the coarsest level, as it is counted there.
+        walk = start(level, saved=False, waiting=_held(levels) - level.activations + predictions)
+        walk.linear("rpn.head.conv.0.0", "branch", config.channels, "RE", kernel=3)
+        walk.waiting += level.activations
+        hidden, waiting = walk.layers[-1], walk.waiting
+        walk.linear("rpn.head.cls_logits", "logits", config.anchors)
+        boxes = start(hidden, saved=True, waiting=waiting + walk.layers[-1].activations)
+        boxes.linear("rpn.head.bbox_pred", "boxes", 4 * config.anchors)
+        predictions += walk.layers[-1].activations + boxes.layers[-1].activations
+        for part in (walk.profile(), boxes.profile()):  # one set of weights for all levels
+            yield (
+                part
+                if index == 0
+                else Profile(tuple(layer._replace(parameters=0) for layer in part.layers), part.peak_activations)
+            )
+    walk = Walk.regions(levels[:-1], config.region, config.proposals)
+    walk.feature = body[-1].feature + 1
+    walk.linear("roi_heads.box_head.fc6", "hidden", config.hidden, "RE")
+    walk.linear("roi_heads.box_head.fc7", "hidden", config.hidden, "RE")
+    hidden = walk.layers[-1]
+    walk.linear("roi_heads.box_predictor.cls_score", "logits", config.num_classes)
+    yield walk.profile()
+    boxes = start(hidden, saved=True, waiting=walk.layers[-1].activations)
+    boxes.linear("roi_heads.box_predictor.bbox_pred", "boxes", 4 * config.num_classes)
+    yield boxes.profile()
+
+
 def profile(
-    config: MobileNetV3Config | LRASPPConfig | DeepLabV3Config, resolution: int | tuple[int, int] = 224
+    config: MobileNetV3Config | LRASPPConfig | DeepLabV3Config | SSDLiteConfig | FasterRCNNConfig,
+    resolution: int | tuple[int, int] = 224,
 ) -> Profile:
     """Cost of ``config`` for one image.
 
     Args:
-        config: any configuration, custom rows included, of :mod:`mnv3lib.config` or :mod:`mnv3lib.heads`.
-        resolution: side of a square image in pixels, or ``(height, width)``.
+        config: any configuration, custom rows included, of :mod:`mnv3lib.config`, :mod:`mnv3lib.heads` or
+            :mod:`mnv3lib.detectors`.
+        resolution: side of a square image in pixels, or ``(height, width)``, as it enters the backbone. Networks for
+            detection bring images to a size of their own before: ``config.size`` for SSDLite.
 
     Returns:
-        A :class:`Profile`: the layers in the order they run, and totals.
+        A :class:`Profile`: the layers in the order they run, and totals. In Faster R-CNN, ``config.proposals`` regions
+        are read, the most that there can be; what its pooling and its reading of regions keep for the backward pass is
+        not counted.
 
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
@@ -206,5 +339,8 @@ def profile(
     """
     if isinstance(config, LRASPPConfig | DeepLabV3Config):
         return _segmentation(config, resolution)
+    if isinstance(config, SSDLiteConfig | FasterRCNNConfig):
+        parts = _ssdlite(config, resolution) if isinstance(config, SSDLiteConfig) else _fasterrcnn(config, resolution)
+        return sum(parts, next(parts))
     features = backbone(config, resolution)
     return features + classifier(config, features.layers[-1])

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from typing import Literal, TypedDict, Unpack, get_args
 
-from mnv3lib._checks import boolean, nearest, one_of, positive_int
+from mnv3lib._checks import boolean, no_other_keywords, one_of, positive_int, value_of
 from mnv3lib._scaling import DilationPolicy, Rounding
-from mnv3lib.config import VARIANTS, MobileNetV3Config, Variant, takes_options
+from mnv3lib.config import VARIANTS, MobileNetV3Config, takes_options
 from mnv3lib.rows import InvertedResidualConfig, Padding
 
 __all__ = [
@@ -229,21 +229,6 @@ class DeepLabV3Config(SegmentationConfig):
         return self.low_channels // 4
 
 
-def _variant(name: str) -> Variant:
-    if name not in VARIANTS:
-        listed = ", ".join(map(repr, VARIANTS))
-        raise ValueError(f"variant must be one of {listed}, got {name!r}{nearest(name, VARIANTS)}")
-    return VARIANTS[name]
-
-
-def _strict(function: str, options: Any, known: type) -> None:
-    for name in options:
-        if name not in known.__annotations__:
-            raise TypeError(
-                f"{function}() got an unexpected keyword argument {name!r}{nearest(name, known.__annotations__)}"
-            )
-
-
 def _halved_tail(table: Iterable[InvertedResidualConfig]) -> list[InvertedResidualConfig]:
     """Halve the last stage as TF DeepLab does: the first block's expansion too, which ``reduced_tail`` leaves."""
     rows = list(table)
@@ -290,9 +275,9 @@ def lraspp(
     >>> lraspp("large", form="paper").low_channels
     120
     """
-    _strict("lraspp", options, BackboneOptions)
+    no_other_keywords("lraspp", options, BackboneOptions.__annotations__)
     one_of("form", form, FORMS)
-    chosen, paper = _variant(variant), form == "paper"
+    chosen, paper = value_of("variant", variant, VARIANTS), form == "paper"
     halved = paper if reduced_tail is None else boolean("reduced_tail", reduced_tail)
     backbone = MobileNetV3Config.from_rows(
         _halved_tail(chosen.rows) if halved and paper else chosen.rows,
@@ -329,6 +314,6 @@ def deeplabv3(
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
     """
-    _strict("deeplabv3", options, ScalingOptions)
-    backbone = _variant(variant).config(dilated=dilated, **options)
+    no_other_keywords("deeplabv3", options, ScalingOptions.__annotations__)
+    backbone = value_of("variant", variant, VARIANTS).config(dilated=dilated, **options)
     return DeepLabV3Config(backbone=backbone, num_classes=num_classes, aux_loss=aux_loss, atrous_rates=atrous_rates)

@@ -28,8 +28,9 @@ ARROWS: dict[str, set[str]] = {
     "_scaling": {"_checks", "rows"},
     "config": {"_checks", "_scaling", "rows"},
     "heads": {"_checks", "_scaling", "config", "rows"},
+    "detectors": {"_checks", "_scaling", "config", "rows"},
     "_walk": {"_checks", "rows"},
-    "cost": {"_checks", "_walk", "config", "heads"},
+    "cost": {"_checks", "_walk", "config", "detectors", "heads"},
     "pointwise": set(),
     "blocks": {"_checks", "rows"},
     "network": {"_checks", "blocks", "config"},
@@ -37,7 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "data": {"_lazy", "_checks", "_files", "recipe"},
     "weights": {"_checks", "_files", "config", "network", "rows"},
     "wild": {"_checks", "blocks", "config", "rows", "weights"},
-    "tasks": {"_lazy", "_checks", "blocks", "config", "cost", "heads", "network"},
+    "tasks": {"_lazy", "_checks", "blocks", "config", "cost", "detectors", "heads", "network"},
     "deploy": {
         "_checks",
         "_files",
@@ -68,7 +69,8 @@ ARROWS: dict[str, set[str]] = {
     "__init__": {"_lazy", "config", "cost", "network", "tasks"},  # network and tasks for type checkers only
 }
 #: Rooms that can be used without PyTorch and NumPy.
-LIGHT = ("_checks", "_files", "_lazy", "_scaling", "_walk", "config", "cost", "facts", "heads", "recipe", "rows")
+LIGHT = ("_checks", "_files", "_lazy", "_scaling", "_walk", "config", "cost", "detectors", "facts", "heads", "recipe",
+         "rows")  # fmt: skip
 
 
 def loaded_by(code: str) -> list[str]:
@@ -151,7 +153,7 @@ def test_dir_lists_what_can_be_had() -> None:
     assert {*mnv3lib.__all__, "blocks", "network", "explore", "__version__"} <= set(listed)
 
 
-@pytest.mark.parametrize("name", ["config", "cost", "heads", "blocks", "network", "facts"])
+@pytest.mark.parametrize("name", ["config", "cost", "detectors", "heads", "blocks", "network", "facts"])
 def test_all_is_what_there_is(name: str) -> None:
     module = getattr(mnv3lib, name, None) or __import__(f"mnv3lib.{name}", fromlist=["*"])
     assert sorted(module.__all__) == sorted(set(module.__all__))

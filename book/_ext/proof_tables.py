@@ -28,6 +28,7 @@ SUBJECTS = {
     "The network": ("parity", "properties", "network", "as_torchvisions"),
     "Its cost": ("cost", "figures_counting_cost", "published", "plan"),
     "Segmentation": ("segmentation",),
+    "Detection": ("detection",),
     "Its speed": ("engine", "export", "fold", "pointwise", "quantize", "qat"),
     "Data": ("scenes", "datasets", "cifar", "coco", "folder", "listing", "reading", "voc", "augment"),
     "Training": (
