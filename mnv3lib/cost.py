@@ -21,6 +21,7 @@ from mnv3lib._walk import Kind, Layer, Profile, Walk, size
 from mnv3lib.config import InvertedResidualConfig, MobileNetV3Config
 from mnv3lib.detectors import FasterRCNNConfig, SSDLiteConfig
 from mnv3lib.heads import DeepLabV3Config, LRASPPConfig
+from mnv3lib.rows import Activation
 
 __all__ = ["Kind", "Layer", "Profile", "Walk", "backbone", "classifier", "profile"]
 
@@ -204,7 +205,7 @@ def _ssdlite_name(layer: Layer, c4: int) -> str:
 
 def _ssdlite(config: SSDLiteConfig, resolution: int | tuple[int, int]) -> Iterator[Profile]:
     """SSDLite, in the order that it runs; all six maps wait until the last has been read."""
-    c4, first = config.c4, config.backbone.activation == "RE"
+    c4 = config.c4
     trunk = _features(config.backbone, resolution, {c4: "expand"})
     yield Profile(
         tuple(layer._replace(name=_ssdlite_name(layer, c4)) for layer in trunk.layers), trunk.peak_activations
@@ -212,14 +213,14 @@ def _ssdlite(config: SSDLiteConfig, resolution: int | tuple[int, int]) -> Iterat
     tapped = next(layer for layer in trunk.layers if layer.feature == c4 and layer.kind == "expand")
     maps = [tapped, trunk.layers[-1]]
     start = partial(Walk.after, feature=trunk.layers[-1].feature + 1)
-    # For the backward pass, ReLU6 keeps what ReLU does.
+    relu6: Activation = "HS"  # which keeps as much for the backward pass: what it was given, and what it gave
     for index, wide in enumerate(config.extra_channels):
         extra, half = f"backbone.extra.{index}", wide // 2
-        walk = start(maps[-1], saved=index > 0 or first, waiting=_held(maps[:-1]))
-        walk.conv(f"{extra}.0", "branch", half, activation="RE")
+        walk = start(maps[-1], saved=index == 0 and config.backbone.activation == "RE", waiting=_held(maps[:-1]))
+        walk.conv(f"{extra}.0", "branch", half, activation=relu6)
         walk.waiting = _held(maps)
-        walk.conv(f"{extra}.1", "depthwise", half, 3, 2, groups=half, activation="RE")
-        walk.conv(f"{extra}.2", "branch", wide, activation="RE")
+        walk.conv(f"{extra}.1", "depthwise", half, 3, 2, groups=half, activation=relu6)
+        walk.conv(f"{extra}.2", "branch", wide, activation=relu6)
         yield walk.profile()
         maps.append(walk.layers[-1])
     waiting = _held(maps)
@@ -229,9 +230,11 @@ def _ssdlite(config: SSDLiteConfig, resolution: int | tuple[int, int]) -> Iterat
     )
     for head, kind, numbers in heads:
         for index, (entering, boxes) in enumerate(zip(maps, config.boxes, strict=True)):
-            walk, wide = start(entering, saved=True, waiting=waiting - entering.activations), entering.output[0]
+            # All maps but the last have been read before.
+            read = kind == "logits" or entering is not maps[-1]
+            walk, wide = start(entering, saved=read, waiting=waiting - entering.activations), entering.output[0]
             name = f"head.{head}.module_list.{index}"
-            walk.conv(f"{name}.0", "depthwise", wide, 3, groups=wide, activation="RE")
+            walk.conv(f"{name}.0", "depthwise", wide, 3, groups=wide, activation=relu6)
             walk.waiting = waiting
             walk.linear(f"{name}.1", kind, numbers * boxes)
             yield walk.profile()

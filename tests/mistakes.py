@@ -394,6 +394,42 @@ MISTAKES = [
         "    walk.waiting = held\n",
         ("test_segmentation.py::test_the_finer_map_waits_in_the_backbone",),
     ),
+    # Networks for detection
+    Mistake(
+        "batch norm of Faster R-CNN with a classification's ε",
+        "detectors.py",
+        "norm_eps: float = 1e-5",
+        "norm_eps: float = 0.001",
+        ("test_detection.py::test_the_defaults_are_torchvision_s",),
+    ),
+    Mistake(
+        "SSDLite's backbone with a classification's initial weights",
+        "tasks/ssdlite.py",
+        "features_of(config, initialise=_draw)",
+        "features_of(config)",
+        ("test_detection.py::test_equal_to_torchvision",),
+    ),
+    Mistake(
+        "predictions of a map column by column",
+        "tasks/ssdlite.py",
+        ".permute(0, 3, 4, 1, 2)",
+        ".permute(0, 4, 3, 1, 2)",
+        ("test_detection.py::test_equal_to_torchvision",),
+    ),
+    Mistake(
+        "six default boxes on the first map of the paper's SSDLite",
+        "detectors.py",
+        "return 3 if self.fewer_boxes else 6, ",
+        "return 6, ",
+        ("test_detection.py::test_published_parameters_are_reproduced",),
+    ),
+    Mistake(
+        "weights that all levels of a pyramid share counted at each",
+        "cost.py",
+        "layer._replace(parameters=0)",
+        "layer",
+        ("test_detection.py::test_costs_equal_torch_s",),
+    ),
     Mistake(
         "ground outside of a mask counted as a class",
         "tasks/segmentation.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from decimal import ROUND_HALF_UP, Decimal
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -11,19 +13,25 @@ import pytest
 import torch
 from ledger import Deviation, worst, worst_of
 from reference import assert_same_state, batch, calibrate, same_bits
+from test_cost import kept, watch, without_the_uncounted
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 from torchvision.models.detection import _utils as utils
 from torchvision.models.detection import backbone_utils
 from torchvision.models.detection import ssdlite as torchvisions_ssdlite
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import FrozenBatchNorm2d
 
 import mnv3lib
-from mnv3lib import weights
+from mnv3lib import cost, facts, weights
+from mnv3lib.config import MobileNetV3Config, small
 from mnv3lib.detectors import DetectionConfig, FasterRCNNConfig, SSDLiteConfig, fasterrcnn, ssdlite
+from mnv3lib.rows import InvertedResidualConfig
 from mnv3lib.tasks import FasterRCNN, SSDLite
+from mnv3lib.tasks.ssdlite import DefaultBoxes
 
 PLAIN = {"weights": None, "weights_backbone": None}
 #: Faster R-CNN on images that a test has time for.
@@ -227,3 +235,313 @@ def test_weights_of_a_file_of_torchvision_s(builder: str, tmp_path: Path) -> Non
     assert report.fits
     assert report.loaded == tuple(theirs.state_dict())
     assert_same_state(ours, theirs)
+
+
+def test_a_classification_network_s_features_are_a_body() -> None:
+    classifier = mnv3lib.mobilenet_v3_small(width_mult=0.25)
+    with torch.device("meta"):
+        body = mnv3lib.fasterrcnn_mobilenet_v3_small_fpn(width_mult=0.25).backbone.body
+    loaded = body.load_state_dict(classifier.features.state_dict(), assign=True)
+    assert str(loaded) == "<All keys matched successfully>"
+
+
+# --- the paper's ------------------------------------------------------------------------------------------------------
+
+TABLE = facts.load()["detection"]
+OURS = [row for row in TABLE["rows"] if "variant" in row]
+
+
+def published(row: dict[str, Any]) -> cost.Profile:
+    """A row of Table 6."""
+    config = ssdlite(
+        row["variant"], reduced_tail=row["halved"], fewer_boxes=True, num_classes=TABLE["classes"], size=TABLE["size"]
+    )
+    return cost.profile(config, config.size)
+
+
+@pytest.mark.proves(
+    "Published parameters of SSDLite on Large and Small, whole and halved, batch norm left out, to the last digit",
+    against="Table 6 of the paper",
+    tolerance=0,
+    unit="count",
+)
+@pytest.mark.parametrize("row", OURS, ids=lambda row: f"row{row['row']}")
+def test_published_parameters_are_reproduced(row: dict[str, Any], deviation: Deviation) -> None:
+    # Batch norm has a scale and a shift for every mean and deviation.
+    counted = Decimal(sum(layer.parameters - layer.saved_per_batch for layer in published(row).layers)) / 10**6
+    step = Decimal(1).scaleb(-TABLE["digits"]["params"])
+    deviation(float(abs(counted.quantize(step, ROUND_HALF_UP) - Decimal(str(row["params"])))))
+
+
+def test_published_multiply_adds_are_within_two_per_cent() -> None:
+    for row in OURS:
+        assert published(row).macs / 1e9 == pytest.approx(row["macs"], rel=0.015)
+    assert [row["row"] for row in OURS] == [4, 5, 10, 11]
+
+
+def test_torchvision_says_so_itself() -> None:
+    """Its multiply-adds of Faster R-CNN are without a single region."""
+    for row, described in zip(
+        TABLE["torchvision"],
+        (ssdlite("large"), *[fasterrcnn("large", frozen_norm=True)] * 2),
+        strict=True,
+    ):
+        meta = models.get_weight(row["weights"]).meta
+        assert meta["_metrics"]["COCO-val2017"]["box_map"] == row["map"]
+        assert (meta["num_params"], meta["_ops"]) == (row["params"], row["macs"])
+        report = cost.profile(described, tuple(row["image"]))
+        macs = sum(layer.macs for layer in report.layers if not layer.name.startswith("roi_heads"))
+        assert (report.parameters, round(macs / 1e9, 3)) == (row["params"], row["macs"])
+
+
+def test_the_authors_boxes() -> None:
+    """2034 of them at 320 pixels, and 3234 of torchvision's."""
+    image = ImageList(torch.zeros(1, 3, 320, 320), [(320, 320)])
+    for fewer, number in ((True, 2034), (False, 3234)):
+        config = ssdlite("small", fewer_boxes=fewer)
+        sides = (20, 10, 5, 3, 2, 1)
+        maps = [torch.zeros(1, 1, side, side) for side in sides]
+        boxes = DefaultBoxes(config)(image, maps)[0]
+        assert len(boxes) == number == sum(boxes * side**2 for boxes, side in zip(config.boxes, sides, strict=True))
+    first = DefaultBoxes(ssdlite("small", fewer_boxes=True))(image, maps)[0][:3]
+    assert torch.allclose(first[:, :2] + first[:, 2:], torch.full((3, 2), 16.0))  # around the first cell's centre
+    wide = first[:, 2:] - first[:, :2]
+    assert torch.allclose(wide[0], torch.tensor([32.0, 32.0]))
+    assert torch.allclose(wide.prod(dim=1)[1:], torch.full((2,), 64.0**2))
+    assert torch.allclose(wide[1:, 0] / wide[1:, 1], torch.tensor([2.0, 0.5]))
+
+
+def test_a_full_pyramid_has_three_resolutions() -> None:
+    for variant, taps in (("large", (6, 12, 16)), ("small", (3, 8, 12))):
+        config = fasterrcnn(variant, full_pyramid=True)
+        assert (config.taps, config.strides) == (taps, (8, 16, 32))
+        assert config.anchor_sizes == ((64,), (128,), (256,), (512,))
+        for described, expected in ((config, [16, 8, 4, 2]), (fasterrcnn(variant), [4, 4, 2])):
+            network = on_meta(described)
+            maps = network.backbone(torch.zeros(1, 3, 128, 128, device="meta"))
+            assert [found.shape[-1] for found in maps.values()] == expected
+    with pytest.raises(ValueError, match=r"8, 16 and 32 for full_pyramid, got \(4, 8, 16\)"):
+        fasterrcnn("large", full_pyramid=True, dilated=True)
+
+
+# --- costs ------------------------------------------------------------------------------------------------------------
+
+
+class Layers(nn.Module):
+    """A detector without what resizes, matches and chooses; Faster R-CNN reads as many regions as it may."""
+
+    def __init__(self, network: SSDLite | FasterRCNN) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        net: Any = self.network
+        maps = list(net.backbone(x).values())
+        if isinstance(net, SSDLite):
+            return torch.stack([found.sum() for found in net.head(maps).values()]).sum()
+        scores, boxes = net.rpn.head(maps)
+        side, number = net.config.region, net.config.proposals
+        regions = net.roi_heads.box_head(x.new_zeros(number, net.config.channels, side, side))
+        return torch.stack([found.sum() for found in (*scores, *boxes, *net.roi_heads.box_predictor(regions))]).sum()
+
+
+CASES: dict[str, DetectionConfig] = {
+    "ssdlite": ssdlite("large"),
+    "ssdlite-small-fewer": ssdlite("small", width_mult=0.35, reduced_tail=False, fewer_boxes=True, num_classes=3),
+    "ssdlite-minimalistic": ssdlite("large_minimalistic", width_mult=0.5, dilated=True, num_classes=3),
+    "fasterrcnn": fasterrcnn("large", num_classes=3, proposals=20),
+    "fasterrcnn-full": fasterrcnn("small", width_mult=0.5, full_pyramid=True, frozen_norm=True, proposals=7),
+}
+
+
+@pytest.mark.proves(
+    "Parameters, multiply-adds and shapes of detectors by formula, each at three sizes, odd and tiny",
+    against="`numel` of the built network, torch's FLOP counter, and the modules as they run",
+    tolerance=0,
+    unit="count",
+)
+@pytest.mark.parametrize("name", CASES)
+def test_costs_equal_torch_s(name: str, deviation: Deviation) -> None:
+    config = CASES[name]
+    layers = Layers(on_meta(config))
+    parameters = sum(parameter.numel() for parameter in layers.parameters())
+    layers = without_the_uncounted(layers)  # type: ignore[arg-type]
+    for sides in ((95, 160), (320, 320), (1, 7)):
+        report = cost.profile(config, sides)
+        seen: dict[str, list[tuple[Any, Any]]] = {}
+
+        def note(name: str, module: nn.Module, before: Any, after: Any, seen: dict[str, Any] = seen) -> None:
+            seen.setdefault(name, []).append((before, after))
+
+        with (
+            watch(layers.network, (nn.Conv2d, nn.Linear, nn.Sequential), note),
+            FlopCounterMode(display=False) as counter,
+            torch.no_grad(),
+        ):
+            layers(torch.zeros(1, 3, *sides, device="meta"))
+        deviation(abs(report.parameters - parameters))
+        deviation(abs(2 * report.macs - counter.get_total_flops()))
+        flops = {key: sum(kinds.values()) for key, kinds in counter.get_flop_counts().items()}
+        named: dict[str, list[cost.Layer]] = {}
+        for layer in report.layers:
+            named.setdefault(layer.name, []).append(layer)
+        for key, found in named.items():
+            if found[0].kind in ("resize", "pool"):
+                assert sum(layer.macs + layer.parameters for layer in found) == 0
+                continue
+            assert 2 * sum(layer.macs for layer in found) == flops.get(f"Layers.network.{key}", 0), key
+            for layer, shapes in zip(found, seen[key], strict=True):
+                if key.startswith("roi_heads"):
+                    expected = tuple((tensor.shape[1], tensor.shape[0], 1) for tensor in shapes)
+                else:
+                    expected = tuple(tuple(tensor.shape[1:]) for tensor in shapes)
+                assert (layer.input, layer.output) == expected, key
+        heads = {layer.feature for layer in report.layers if not layer.name.startswith("backbone")}
+        assert heads == {len(config.backbone.rows) + 2}
+
+
+@pytest.mark.proves(
+    "Bytes of activations that a training step of SSDLite keeps, its loss left out",
+    against="the tensors that PyTorch's autograd saves",
+    tolerance=0,
+    unit="count",
+)
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("ssdlite")])
+def test_the_activations_are_those_that_autograd_saves(name: str, deviation: Deviation) -> None:
+    config = CASES[name]
+    torch.manual_seed(0)
+    found = kept(Layers(build(config).train()), torch.randn(3, 3, 33, 70))  # type: ignore[arg-type]
+    deviation(abs(found - 4 * cost.profile(config, (33, 70)).saved_activations(3)))
+
+
+def test_peak_of_the_activations() -> None:
+    """Of one pixel it is SSDLite's last prediction, with what it reads, beside six maps and all other predictions."""
+    config: DetectionConfig = ssdlite("large")
+    assert isinstance(config, SSDLiteConfig)
+    predictions = sum(numbers * boxes for numbers in (4, config.num_classes) for boxes in config.boxes)
+    found = cost.profile(config, 1).peak_activations
+    assert found == sum(config.map_channels) + predictions + config.map_channels[-1]
+    # Otherwise it is in the backbone's second row, where nothing waits yet, or the regions and what reads them first.
+    assert cost.profile(ssdlite("large"), 320).peak_activations == (16 + 64) * 160**2
+    config = fasterrcnn("large", proposals=1000)
+    assert cost.profile(config, 320).peak_activations == 1000 * (256 * 49 + 1024)
+
+
+@pytest.mark.parametrize("wide", [8, 4000])
+def test_the_first_map_waits_in_the_backbone(wide: int) -> None:
+    """While the last convolution runs, and the first extra one after it, C4's expansion is alive."""
+    rows = (InvertedResidualConfig(8, 3, wide, 8, True, "HS", 2), InvertedResidualConfig(8, 3, 9, 8, False, "RE", 1))
+    if wide == 8:
+        with pytest.raises(ValueError, match=r"backbone must have an expansion in its last row of stride 2"):
+            SSDLiteConfig(backbone=MobileNetV3Config(rows, 2000, 1))
+        return
+    config = SSDLiteConfig(backbone=MobileNetV3Config(rows, 2000, 1), num_classes=1, fewer_boxes=True)
+    # Of one pixel: the tapped map, beside the depthwise convolution's and the gated copy of it.
+    assert cost.profile(config, 1).peak_activations == 3 * wide
+
+
+# --- the edges --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ssdlite("small", width_mult=0.25, size=64, num_classes=3),
+        fasterrcnn("small", width_mult=0.25, num_classes=3, full_pyramid=True, **TINY),
+    ],
+    ids=["ssdlite", "fasterrcnn"],
+)
+def test_images_of_any_size_and_without_objects(config: DetectionConfig) -> None:
+    torch.manual_seed(0)
+    network = build(config).train()
+    images = [batch(3, 1, 1), batch(3, 40, 24)]
+    one = {"boxes": torch.tensor([[0.0, 0.0, 1.0, 1.0]]), "labels": torch.tensor([2])}
+    for truth in ([one, NOTHING], [NOTHING, NOTHING]):
+        losses = network(images, truth)
+        assert all(loss.isfinite() for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    with torch.no_grad():
+        for found, image in zip(network.eval()(images), images, strict=True):
+            assert found["boxes"].isfinite().all()
+            assert found["boxes"].shape == (len(found["scores"]), 4)
+            assert set(found["labels"].tolist()) <= {1, 2}
+            height, width = image.shape[-2:]
+            assert (found["boxes"] <= torch.tensor([width, height, width, height]) + 1e-3).all()
+
+
+@pytest.mark.parametrize("described", [ssdlite, fasterrcnn])
+@pytest.mark.parametrize("label", [0, -1, 3, 91])
+def test_labels_that_there_are_not(described: Any, label: int) -> None:
+    network = on_meta(described("small", num_classes=3)).train()
+    truth = targets()
+    truth[1]["labels"] = torch.tensor([label])
+    with pytest.raises(ValueError, match=rf"labels of targets\[1\] must be integers from 1 to 2, got (3|{label})"):
+        network([IMAGES[1]] * 2, [NOTHING, truth[1]])
+    with pytest.raises(AssertionError, match="targets should not be none when in training mode"):
+        network(IMAGES)
+
+
+WRONG = {
+    ("ssdlite", "num_classes", 0): "num_classes must be an integer >= 1, got 0",
+    ("fasterrcnn", "num_classes", True): "num_classes must be an integer >= 1, got True",
+    ("ssdlite", "size", 320.0): "size must be an integer >= 1, got 320.0",
+    ("ssdlite", "fewer_boxes", 1): "fewer_boxes must be True or False, got 1",
+    ("ssdlite", "trainable_layers", 7): "trainable_layers must be None or an integer from 0 to 6, got 7",
+    ("fasterrcnn", "trainable_layers", -1): "trainable_layers must be None or an integer from 0 to 6, got -1",
+    ("fasterrcnn", "trainable_layers", True): "trainable_layers must be None or an integer from 0 to 6, got True",
+    ("fasterrcnn", "full_pyramid", None): "full_pyramid must be True or False, got None",
+    ("fasterrcnn", "frozen_norm", "yes"): "frozen_norm must be True or False, got 'yes'",
+    ("fasterrcnn", "min_size", 0): "min_size must be an integer >= 1, got 0",
+    ("fasterrcnn", "max_size", 100): "max_size must be an integer >= min_size (320|800), got 100",
+    ("fasterrcnn", "proposals", 1.5): "proposals must be an integer >= 1, got 1.5",
+    ("ssdlite", "norm_momentum", 2): "norm_momentum must be a number from 0 to 1, got 2",
+    ("ssdlite", "sizes", 64): r"ssdlite\(\) got an unexpected keyword argument 'sizes'",
+    (
+        "fasterrcnn",
+        "dilate",
+        True,
+    ): r"fasterrcnn\(\) got an unexpected keyword argument 'dilate'; did you mean 'dilated'",
+    ("fasterrcnn", "fewer_boxes", True): r"fasterrcnn\(\) got an unexpected keyword argument 'fewer_boxes'",
+    ("ssdlite", "in_channels", 1): r"ssdlite\(\) got an unexpected keyword argument 'in_channels'",
+}
+NAMES = {"ssdlite": ["ssdlite320_mobilenet_v3_{}"], "fasterrcnn": ["fasterrcnn_mobilenet_v3_{}_fpn",
+         "fasterrcnn_mobilenet_v3_{}_320_fpn"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", ["large", "small"])
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: "-".join(map(str, wrong)))
+def test_wrong_arguments_are_named(wrong: tuple[str, str, Any], size: str) -> None:
+    kind, name, value = wrong
+    for builder in NAMES[kind]:
+        with pytest.raises((TypeError, ValueError), match=WRONG[wrong]):
+            getattr(mnv3lib, builder.format(size))(**{name: value})
+
+
+def test_builders_take_keywords_only_and_show_them() -> None:
+    for kind, described in (("ssdlite", ssdlite), ("fasterrcnn", fasterrcnn)):
+        for builder, size in product(NAMES[kind], ("large", "small")):
+            function = getattr(mnv3lib, builder.format(size))
+            with pytest.raises(TypeError, match="positional"):
+                function(91)
+            shown = inspect.signature(function).parameters
+            assert list(shown) == list(inspect.signature(described).parameters)[1:]
+            assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in shown.values())
+            if "320_fpn" in builder:
+                assert [shown[name].default for name in ("min_size", "max_size", "proposals")] == [320, 640, 150]
+
+
+def test_what_is_no_configuration_is_refused() -> None:
+    with pytest.raises(TypeError, match="backbone must be a MobileNetV3Config, got 'large'"):
+        SSDLiteConfig(backbone="large")  # type: ignore[arg-type]
+    for kind in (SSDLiteConfig, FasterRCNNConfig):
+        with pytest.raises(ValueError, match="backbone must take images of 3 channels, got 1"):
+            kind(backbone=small(in_channels=1))
+        flat = MobileNetV3Config((InvertedResidualConfig(8, 3, 8, 8, False, "RE", 1),), 8, 8)
+        with pytest.raises(ValueError, match=r"backbone must have .* row of stride 2"):
+            kind(backbone=flat)
+    with pytest.raises(ValueError, match=r"variant must be one of 'large', .*, got 'smal'; did you mean 'small'"):
+        ssdlite("smal")
+    with pytest.raises(TypeError, match="config must be an SSDLiteConfig, got"):
+        SSDLite(small())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="config must be a FasterRCNNConfig, got"):
+        FasterRCNN(ssdlite("small"))  # type: ignore[arg-type]

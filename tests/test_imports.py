@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "heads": {"_checks", "_scaling", "config", "rows"},
     "detectors": {"_checks", "_scaling", "config", "rows"},
     "_walk": {"_checks", "rows"},
-    "cost": {"_checks", "_walk", "config", "detectors", "heads"},
+    "cost": {"_checks", "_walk", "config", "detectors", "heads", "rows"},
     "pointwise": set(),
     "blocks": {"_checks", "rows"},
     "network": {"_checks", "blocks", "config"},

@@ -77,7 +77,10 @@ ROOMS = {
          "test_optimize.py", "test_export.py", "test_deploy_cli.py", "test_qat.py", "test_quantize.py", "test_table.py",
          "test_breakdown.py"),
     ),
-    "tasks": Room(("heads.py", "tasks/*.py"), ("test_tasks*.py", "test_augment.py", "test_segmentation.py")),
+    "tasks": Room(
+        ("heads.py", "detectors.py", "tasks/*.py"),
+        ("test_tasks*.py", "test_augment.py", "test_segmentation.py", "test_detection.py"),
+    ),
     "weights": Room(("weights/*.py",), ("test_weight*.py", "test_downloads.py", "test_shipped.py")),
     "wild": Room(("wild/*.py",), ("test_wild.py",)),
     "training": Room(
