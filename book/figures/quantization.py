@@ -84,7 +84,7 @@ def text_lines(size: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def logits(network: nn.Module, images: Tensor, *, batch: int = 50) -> Tensor:
     """What a network says of images, computed in batches."""
-    return torch.cat([network(part) for part in images.split(batch)])
+    return torch.cat([network(part) for part in torch.split(images, batch)])
 
 
 def top1(network: nn.Module, images: Tensor, labels: Tensor) -> float:
