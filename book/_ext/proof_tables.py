@@ -29,7 +29,7 @@ SUBJECTS = {
     "Its cost": ("cost", "figures_counting_cost", "published", "plan"),
     "Segmentation": ("segmentation",),
     "Detection": ("detection",),
-    "Its speed": ("engine", "export", "fold", "pointwise", "quantize", "qat"),
+    "Its speed": ("engine", "figures_writing_the_kernel", "export", "fold", "pointwise", "quantize", "qat"),
     "Data": ("scenes", "datasets", "cifar", "coco", "folder", "listing", "reading", "voc", "augment"),
     "Training": (
         *("loop", "matrix_products", "optimisers", "schedule", "averaging", "tasks_losses", "tasks_metrics"),
