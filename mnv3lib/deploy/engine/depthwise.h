@@ -53,13 +53,13 @@ void row_tile(const Row& r, int x) {
                 const Vector pixel = load(in + j * L);
                 repeat<K>([&](auto k) INLINED {
                     constexpr int to = j - k;
-                    if constexpr (to >= 0 && to % S == 0 && to / S < WIDTH) sum[to / S] += pixel * w[k];
+                    if constexpr (to >= 0 && to % S == 0 && to / S < WIDTH) sum[to / S] = multiply_add(sum[to / S], pixel, w[k]);
                 });
             });
         } else {
             for (int k = 0; k < r.kernel; k++, in += r.dilation * L) {
                 const Vector w = load(weight + k * L);
-                repeat<WIDTH>([&](auto m) INLINED { sum[m] += load(in + m * r.stride * L) * w; });
+                repeat<WIDTH>([&](auto m) INLINED { sum[m] = multiply_add(sum[m], load(in + m * r.stride * L), w); });
             }
         }
     }

@@ -33,7 +33,7 @@ void stem_tile(const float* const* lines, int count, const float* weight, const 
         if (!in) continue;
         repeat<3>([&](auto k) INLINED {
             const Vector w = load(weight + k * L);
-            repeat<WIDTH>([&](auto m) INLINED { sum[m] += all(in[2 * m + k]) * w; });
+            repeat<WIDTH>([&](auto m) INLINED { sum[m] = multiply_add(sum[m], all(in[2 * m + k]), w); });
         });
     }
     with(activation, [&](auto a) INLINED {
