@@ -243,12 +243,14 @@ def test_it_is_readable(show: Any, scheme: str, width: int) -> None:
 
 
 @pytest.mark.browser
-def test_it_answers_within_a_frame(show: Any) -> None:
+def test_a_step_costs_less_than_drawing_the_explorer_once(show: Any) -> None:
+    """The aim is a frame, 16.7 ms; a slow machine may take longer, for both alike."""
     page = show()
     page.locator(".mnv3x summary").click()
-    times = page.evaluate(
+    times, ratios = page.evaluate(
         """async () => {
-          const real = window.requestAnimationFrame, times = [];
+          const real = window.requestAnimationFrame, times = [], ratios = [];
+          const explorer = document.querySelector(".mnv3x");
           const slider = document.querySelector("[data-control=width_mult]");
           for (let i = 0; i < 72; i++) {
             let update;
@@ -260,10 +262,18 @@ def test_it_answers_within_a_frame(show: Any) -> None:
             update(start);
             document.body.offsetHeight;
             times.push(performance.now() - start);
+            const begun = performance.now(), copy = explorer.cloneNode(true);
+            explorer.after(copy);
+            document.body.offsetHeight;
+            ratios.push(times[i] / (performance.now() - begun));
+            copy.remove();
+            document.body.offsetHeight;
             await new Promise((done) => real(done));
           }
-          return times.sort((a, b) => a - b);
+          return [times, ratios].map((all) => all.sort((a, b) => a - b));
         }"""
     )
-    print(f"one step, script and layout: median {times[36]:.1f} ms, slowest {times[-1]:.1f} ms")
-    assert times[36] < 16.7
+    print(
+        f"one step, script and layout: median {times[36]:.1f} ms, slowest {times[-1]:.1f} ms; {ratios[36]:.2f} drawings"
+    )
+    assert ratios[36] < 1
