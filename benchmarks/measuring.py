@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnv3lib._files import whole_file
-from mnv3lib.deploy import Comparison, ExportError, Unavailable, quantize
+from mnv3lib.deploy import Comparison, ExportError, Unavailable, quantize, suited_backend
 from mnv3lib.deploy.fastest import TOLERANCES, stray
 from mnv3lib.deploy.paths import PATHS, label
 from mnv3lib.provenance import made
@@ -100,7 +100,7 @@ def runs(
     for name, model in models.items():
         if precision == "int8":  # the time of integers does not depend on the ranges, so the example does for them
             try:
-                model = quantize(model, [example])
+                model = quantize(model, [example], backend=suited_backend())
             except Unavailable as problem:
                 refused[name] = str(problem)
                 continue

@@ -201,7 +201,10 @@ def plain() -> nn.Module:
     return nn.Sequential(*layers).eval().requires_grad_(False)
 
 
-def test_8_bits_are_tried_where_they_are_asked_for(ways: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("backend", "highest"), [("onednn", 255), ("fbgemm", 127)])
+def test_8_bits_are_tried_where_they_are_asked_for(
+    ways: dict[str, Path], monkeypatch: pytest.MonkeyPatch, backend: str, highest: int
+) -> None:
     """The graph of the model in 8 bits is what such a way is given; the report tells the error against the model."""
     model = plain()
     given = []
@@ -210,12 +213,15 @@ def test_8_bits_are_tried_where_they_are_asked_for(ways: dict[str, Path], monkey
         given.append(one)
         return PATHS["PyTorch"].build(one, example, threads, precision)
 
+    monkeypatch.setattr("mnv3lib.deploy.fastest.suited_backend", lambda: backend)
     ways["integers"] = Path(build, ("int8",))
     takes(monkeypatch, **{"PyTorch": 0.010, "integers, int8": 0.002})
     made = optimize(model, ONE, "int8", calibration=[ONE[:1], ONE[1:]])
     assert made.name == "integers, int8"
     (graph,) = given
+    quantise = torch.ops.quantized_decomposed.quantize_per_tensor.default
     assert is_quantized(graph)
+    assert {node.args[4] for node in graph.graph.nodes if node.target == quantise} == {highest}
     assert same_bits(made(ONE), graph(ONE))
     expected = model(ONE)
     assert made.report[0].error == pytest.approx(float((graph(ONE) - expected).abs().max() / expected.std()))

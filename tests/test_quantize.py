@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mnv3lib import weights
 from mnv3lib.blocks import InvertedResidual
 from mnv3lib.config import InvertedResidualConfig
-from mnv3lib.deploy import FakeQuantized, Unavailable, export, fold_batch_norm, quantize
+from mnv3lib.deploy import FakeQuantized, Unavailable, export, fold_batch_norm, quantize, suited_backend
 from mnv3lib.deploy.fastest import TOLERANCES, stray
 from mnv3lib.deploy.formats import FORMATS
 from mnv3lib.deploy.paths import PATHS
@@ -199,6 +199,22 @@ def test_signed_activations_are_the_same_numbers() -> None:
             assert (limits, others) == ([0, 255, torch.uint8], [-128, 127, torch.int8])
 
 
+@pytest.mark.parametrize(
+    ("features", "backend"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_vnni": False, "avx_vnni": False}, "fbgemm"),
+        ({"architecture": "x86_64", "avx2": True, "avx512_vnni": True, "avx_vnni": False}, "onednn"),
+        ({"architecture": "x86_64", "avx2": True, "avx512_vnni": False, "avx_vnni": True}, "onednn"),
+        ({"architecture": "aarch64"}, "onednn"),
+    ],
+)
+def test_seven_bits_where_sums_of_eight_would_saturate(
+    monkeypatch: pytest.MonkeyPatch, features: dict[str, Any], backend: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    assert suited_backend() == backend
+
+
 def test_a_channel_of_zeros_stays_one() -> None:
     model = nn.Sequential(nn.Conv2d(4, 2, 1), nn.Flatten()).eval()
     with torch.no_grad():
@@ -270,7 +286,7 @@ def test_every_layer_of_the_network_is_quantised(options: dict[str, Any]) -> Non
 def test_engines_compute_what_the_graph_says(way: str, deviation: Deviation) -> None:
     """In the quadratic mean: which values lie so near a border that they are rounded to the other side is chance."""
     model, images = small_network(num_classes=50), pictures(4, 3, 64, 48)
-    graph = quantize(model, [images])
+    graph = quantize(model, [images], backend=suited_backend())
     run = PATHS[way].build(graph, images, 1, "int8")
     with torch.no_grad():
         expected = graph(images)
@@ -281,7 +297,7 @@ def test_engines_compute_what_the_graph_says(way: str, deviation: Deviation) -> 
 @pytest.mark.parametrize("suffix", [form.suffix for form in FORMATS.values() if "int8" in form.precisions])
 def test_a_quantised_network_is_written_for_an_engine(suffix: str, tmp_path: Path) -> None:
     images = pictures(3, 3, 64, 48)
-    graph = quantize(small_network(num_classes=50), [images])
+    graph = quantize(small_network(num_classes=50), [images], backend=suited_backend())
     done = export(graph, tmp_path / f"model{suffix}", images, precision="int8")
     card = json.loads(done.card.read_text(encoding="utf-8"))
     assert card["precision"] == "int8"

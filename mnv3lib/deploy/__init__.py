@@ -11,7 +11,7 @@ from mnv3lib.deploy.export import Exported, export
 from mnv3lib.deploy.fastest import Attempt, Optimized, optimize
 from mnv3lib.deploy.fold import fold_batch_norm
 from mnv3lib.deploy.latency import Comparison, Ratio, compare
-from mnv3lib.deploy.quantization import FakeQuantized, quantize
+from mnv3lib.deploy.quantization import FakeQuantized, quantize, suited_backend
 
 __all__ = ["Attempt", "Comparison", "Engine", "ExportError", "Exported", "FakeQuantized", "Optimized", "Ratio",
-           "Unavailable", "compare", "export", "fold_batch_norm", "optimize", "quantize"]  # fmt: skip
+           "Unavailable", "compare", "export", "fold_batch_norm", "optimize", "quantize", "suited_backend"]  # fmt: skip

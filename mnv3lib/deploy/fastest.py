@@ -13,7 +13,7 @@ from mnv3lib._checks import one_of, positive_int
 from mnv3lib.deploy.errors import ExportError, Unavailable
 from mnv3lib.deploy.latency import Comparison, Ratio, compare
 from mnv3lib.deploy.paths import PATHS, Run, label
-from mnv3lib.deploy.quantization import Quantized, is_quantized, quantize
+from mnv3lib.deploy.quantization import Quantized, is_quantized, quantize, suited_backend
 
 __all__ = ["Attempt", "Optimized", "optimize"]
 
@@ -97,8 +97,8 @@ def optimize(
         model: in evaluation mode.
         example: images of the shape in question, float32, on the CPU.
         precision: ``"fp32"``, or ``"bf16"`` or ``"int8"`` to try ways that compute in this precision as well.
-        calibration: for ``"int8"``: batches of images for :func:`mnv3lib.deploy.quantization.quantize`, or the
-            quantised model itself.
+        calibration: for ``"int8"``: batches of images for :func:`mnv3lib.deploy.quantization.quantize`, with the
+            backend that suits this processor, or the quantised model itself.
         threads: to compute with. Later calls of PyTorch and our engine follow ``torch.set_num_threads``.
         rounds: of the timing, 5 or more.
 
@@ -149,7 +149,7 @@ def _quantised(model: nn.Module, example: Tensor, calibration: Iterable[Tensor] 
                 f"calibration must be a quantised model, or batches of images, got {type(calibration).__name__}"
             )
         return calibration
-    return quantize(model, _like(example, calibration))
+    return quantize(model, _like(example, calibration), backend=suited_backend())
 
 
 def _like(example: Tensor, batches: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -24,11 +24,22 @@ from mnv3lib._checks import one_of
 from mnv3lib.deploy.errors import Unavailable
 from mnv3lib.deploy.fold import fold_batch_norm
 
-__all__ = ["BACKENDS", "FakeQuantized", "Quantized", "is_quantized", "quantize", "signed"]
+__all__ = ["BACKENDS", "FakeQuantized", "Quantized", "is_quantized", "quantize", "signed", "suited_backend"]
 
 BACKENDS = ("onednn", "fbgemm", "qnnpack")
 #: A graph with quantisations and dequantisations in it.
 Quantized: TypeAlias = GraphModule
+
+
+def suited_backend() -> str:
+    """The backend whose formats engines compute without overflow on this processor.
+
+    An x86 processor without VNNI adds pairs of products of 8 bits in 16 bits. Engines let the sum saturate, silently,
+    where activations use all 8 bits; with 7 of them it fits.
+    """
+    here = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not say
+    without = here.get("architecture") == "x86_64" and not (here.get("avx512_vnni") or here.get("avx_vnni"))
+    return "fbgemm" if without else "onednn"
 
 
 def quantize(
@@ -41,7 +52,8 @@ def quantize(
         calibration: batches of images as the network will see them, (N, C, H, W) in float32, all of one C, H and W. A
             few hundred images are enough; labels are not needed.
         backend: whose number formats: ``"onednn"``; ``"fbgemm"`` with 7 bits for activations, for processors without
-            VNNI; ``"qnnpack"`` with one scale for a whole weight.
+            VNNI; ``"qnnpack"`` with one scale for a whole weight. :func:`suited_backend` names the one for this
+            processor; the default does not depend on it.
         observer: ``"histogram"`` for the range of least squared error, ``"minmax"`` for all that was seen.
 
     Returns:
