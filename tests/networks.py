@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torchvision import models
 
 from mnv3lib import MobileNetV3, mobilenet_v3_small, weights
+from mnv3lib.config import InvertedResidualConfig, MobileNetV3Config
 from mnv3lib.weights import WeightsError, load
 
-__all__ = ["PLAIN", "TASKS", "pictures", "refused", "shaken", "small_network", "snapshot"]
+__all__ = ["PLAIN", "TASKS", "pictures", "refused", "shaken", "short_network", "small_network", "snapshot"]
 
 
 PLAIN = {"weights": None, "weights_backbone": None}
@@ -79,6 +80,22 @@ def _small_network(seed: int, **options: Any) -> MobileNetV3:
 def small_network(seed: int = 0, **options: Any) -> MobileNetV3:
     """A shaken Small at quarter width with 4 classes, of one's own."""
     return copy.deepcopy(_small_network(seed, **options))
+
+
+@cache
+def _short_network(**options: Any) -> MobileNetV3:
+    rows = (
+        InvertedResidualConfig(16, 3, 24, 16, True, "RE", 1, 1),
+        InvertedResidualConfig(16, 5, 24, 24, False, "HS", 2, 1),
+    )
+    made = shaken(MobileNetV3(MobileNetV3Config.from_rows(rows, last_channel=32, **{"num_classes": 50, **options})))
+    assert isinstance(made, MobileNetV3)
+    return made
+
+
+def short_network(**options: Any) -> MobileNetV3:
+    """Two rows with a shortcut, a gate, both activations, both kernels and a stride: quick to export."""
+    return copy.deepcopy(_short_network(**options))
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:

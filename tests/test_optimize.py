@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
-from networks import pictures, shaken
+from networks import pictures, shaken, short_network
 from reference import relative_error, same_bits
 from torch import Tensor, nn
 
@@ -268,7 +268,7 @@ def test_wrong_calibration_is_named(precision: str, calibration: Any, message: s
 def test_every_way_in_every_precision_gives_the_logits(
     way: str, precision: str, images: Tensor, elsewhere: Callable[[str], NoReturn]
 ) -> None:
-    model = small()
+    model = short_network()
     try:
         run = PATHS[way].build(model, images, 1, precision)
     except Unavailable as problem:  # a processor without bfloat16; all packages are pinned, and CI has a compiler

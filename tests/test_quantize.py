@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from ledger import Deviation
-from networks import pictures, shaken, small_network
+from networks import pictures, shaken, short_network, small_network
 from reference import assert_same_state, h_swish, same_bits
 from torch import Tensor, nn
 
@@ -285,7 +285,7 @@ def test_every_layer_of_the_network_is_quantised(options: dict[str, Any]) -> Non
 )
 def test_engines_compute_what_the_graph_says(way: str, deviation: Deviation) -> None:
     """In the quadratic mean: which values lie so near a border that they are rounded to the other side is chance."""
-    model, images = small_network(num_classes=50), pictures(4, 3, 64, 48)
+    model, images = short_network(), pictures(4, 3, 64, 48)
     graph = quantize(model, [images], backend=suited_backend())
     run = PATHS[way].build(graph, images, 1, "int8")
     with torch.no_grad():
@@ -297,7 +297,7 @@ def test_engines_compute_what_the_graph_says(way: str, deviation: Deviation) -> 
 @pytest.mark.parametrize("suffix", [form.suffix for form in FORMATS.values() if "int8" in form.precisions])
 def test_a_quantised_network_is_written_for_an_engine(suffix: str, tmp_path: Path) -> None:
     images = pictures(3, 3, 64, 48)
-    graph = quantize(small_network(num_classes=50), [images], backend=suited_backend())
+    graph = quantize(short_network(), [images], backend=suited_backend())
     done = export(graph, tmp_path / f"model{suffix}", images, precision="int8")
     card = json.loads(done.card.read_text(encoding="utf-8"))
     assert card["precision"] == "int8"
@@ -311,7 +311,7 @@ def test_a_quantised_network_is_written_for_an_engine(suffix: str, tmp_path: Pat
 @pytest.mark.slow
 def test_onnx_runtime_has_integer_kernels_for_all_layers(tmp_path: Path) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    model, images = small_network(), pictures(1, 3, 64, 48)
+    model, images = short_network(), pictures(1, 3, 64, 48)
     FORMATS["onnx"].write(quantize(model, [images]), images, tmp_path / "model.onnx", "int8", False)
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
