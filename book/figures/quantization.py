@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import random
 from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
+from figures import measured, speed
 from figures.text_lines import draw_line
 from torch import Tensor, nn
 
@@ -20,28 +25,25 @@ from mnv3lib.explore.palette import ACCENT, COLOURS, KINDS, REFERENCE
 from mnv3lib.recipe import Augment
 
 __all__ = [
-    "QAT_TOP1",
+    "Summary",
     "accuracy",
     "channel_ranges",
     "digits",
+    "file_sizes",
     "histogram",
     "is_depthwise",
     "layers",
     "logits",
     "steps_used",
     "text_lines",
+    "times_in_8_bits",
     "top1",
     "with_rounded_weights",
 ]
 
-#: Top-1 on 2,000 test images of DigitScenes, measured on an AMD EPYC with AVX-512 with mnv3lib of the commit 346ad83:
-#: the shipped network, the same after calibration with 8 bits (``backend="onednn"``, both observers), and what three
-#: seeds of the recipe ``qat`` (``python -m mnv3lib.training train qat``) made of it, as networks in 8 bits.
-QAT_TOP1: Mapping[str, tuple[float, ...]] = {
-    "float32": (0.925,),
-    "post-training": (0.926, 0.9275),
-    "quantisation-aware": (0.9235, 0.925, 0.927),
-}
+#: Formats that the benchmark of inference timed in 8 bits; training leaves the same graph as calibration.
+_TIMED = ("onednn", "trained")
+_STUDY, _FLOAT = "quantization", "float32"
 
 # torchao registers an enumeration in a way that PyTorch wants no more, and says so when it is imported.
 logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
@@ -248,3 +250,71 @@ def steps_used(lobes: Mapping[str, float], means: Mapping[str, float]) -> Drawin
     return Drawing(
         figure, f"Bars of steps out of 255. {'; '.join(words)}.", {"lobes": dict(lobes), "means": dict(means)}
     )
+
+
+class Summary:
+    """The table of accuracy, size and time: a row for each variant of the study.
+
+    Top-1 is the mean over seeds with the lowest and the highest, the file is ONNX, and times are those of
+    :func:`times_in_8_bits`, with a dash for formats that were not timed.
+
+    Args:
+        names: variants of the study, with what the table calls them.
+
+    Attributes:
+        rows: of the table as text, the first with the names of the columns.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        times, sizes = times_in_8_bits(), file_sizes()
+        self.rows = [("", "top-1", "ONNX file", *times)]
+        for variant, name in names.items():
+            shown = ["1.00" if variant == _FLOAT else f"{ratio:.2f}" for ratio in times.values()]
+            if variant not in (_FLOAT, *_TIMED):
+                shown = ["–"] * len(times)
+            size = f"{sizes[variant] / 1e6:.2f} MB"
+            self.rows.append((name, _percent(measured.load(_STUDY).values(variant)), size, *shown))
+
+    def _repr_html_(self) -> str:
+        def line(cells: tuple[str, ...], tag: str) -> str:
+            right = "".join(f'<{tag} style="text-align:right">{escape(cell)}</{tag}>' for cell in cells[1:])
+            return f'<tr><th scope="row" style="text-align:left">{escape(cells[0])}</th>{right}</tr>'
+
+        head, *rows = self.rows
+        body = "".join(line(row, "td") for row in rows)
+        return (
+            f'<div style="overflow-x:auto"><table class="table"><thead>{line(head, "th")}</thead><tbody>{body}</tbody>'
+            "</table></div>"
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join(" | ".join(row) for row in self.rows)
+
+
+def _percent(values: tuple[float, ...]) -> str:
+    """Fractions as their mean, with the least and the greatest if there are several: "92.4 % (92.3–92.6)"."""
+    mean = f"{100 * fmean(values):.1f} %"
+    return mean if len(values) == 1 else f"{mean} ({100 * min(values):.1f}–{100 * max(values):.1f})"
+
+
+def file_sizes() -> dict[str, int]:
+    """Bytes of the ONNX file of each variant of the study, from its first seed."""
+    path = Path(measured.__file__).parents[1] / "_data" / "measured" / f"{_STUDY}.json"
+    sizes: dict[str, int] = {}
+    for run in json.loads(path.read_text(encoding="utf-8"))["runs"]:
+        sizes.setdefault(run["variant"], run["bytes"])
+    return sizes
+
+
+def times_in_8_bits(network: str = "mobilenet_v3_small", batch: int = 1) -> dict[str, float]:
+    """Time of an engine in 8 bits over its time in float32, on the first processor where 8 bits were measured.
+
+    Raises:
+        ValueError: for a network and batch that were measured nowhere in 8 bits.
+    """
+    for result in (result for one in speed.load("inference") for result in one["results"]):
+        ratios = {line["way"]: line["ratio"][0] for line in result["lines"]}
+        found = {way: ratios[f"{way}, int8"] / ratio for way, ratio in ratios.items() if f"{way}, int8" in ratios}
+        if found and (result["network"], result["batch"]) == (network, batch):
+            return found
+    raise ValueError(f"network and batch must have been measured in 8 bits, got {network!r} and {batch!r}")

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from html import escape
+from typing import Any
+
 import pytest
 import torch
+from figures import measured, quantization
 from figures.quantization import (
-    QAT_TOP1,
+    Summary,
     accuracy,
     channel_ranges,
     digits,
+    file_sizes,
     histogram,
     is_depthwise,
     layers,
     logits,
     steps_used,
     text_lines,
+    times_in_8_bits,
     top1,
     with_rounded_weights,
 )
@@ -131,7 +137,39 @@ def test_steps_stand_beside_their_bars() -> None:
     assert drawing.alt == ("Bars of steps out of 255. h-swish below 0: row 4 7, row 5 11; mean of a channel: row 4 3.")
 
 
-def test_what_was_measured_is_whole_images_of_two_thousand() -> None:
-    for found in QAT_TOP1.values():
-        for fraction in found:
-            assert round(2000 * fraction) == pytest.approx(2000 * fraction)
+def test_times_are_those_of_the_same_engine_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def result(network: str, **ratios: float) -> dict[str, Any]:
+        lines = [{"way": way.replace("_int8", ", int8"), "ratio": [ratio, 0, 9]} for way, ratio in ratios.items()]
+        return {"network": network, "batch": 1, "lines": lines}
+
+    files = [
+        {"results": [result("a", x=0.5)]},
+        {"results": [result("b", x=1, x_int8=9), result("a", y=0.4, x=0.5, x_int8=0.25)]},
+    ]
+    monkeypatch.setattr(quantization.speed, "load", lambda name: files)
+    assert times_in_8_bits("a") == {"x": 0.5}
+    with pytest.raises(ValueError, match="measured in 8 bits, got 'c' and 1"):
+        times_in_8_bits("c")
+
+
+def test_the_table_has_what_was_measured() -> None:
+    study, times, sizes = measured.load("quantization"), times_in_8_bits(), file_sizes()
+    table = Summary({"float32": "plain", "onednn": "b", "qnnpack": "c < d"})
+    head, float32, onednn, qnnpack = table.rows
+    assert head == ("", "top-1", "ONNX file", *times)
+    assert float32[:2] == ("plain", f"{100 * study.mean('float32'):.1f} %")
+    values = [100 * value for value in study.values("onednn")]
+    assert onednn[1] == f"{sum(values) / 3:.1f} % ({min(values):.1f}–{max(values):.1f})"
+    assert onednn[2] == f"{sizes['onednn'] / 1e6:.2f} MB"
+    assert onednn[3:] == tuple(f"{ratio:.2f}" for ratio in times.values())
+    assert float32[3:] == ("1.00",) * len(times)
+    assert qnnpack[3:] == ("–",) * len(times)
+    shown = table._repr_html_()
+    assert all(f">{escape(cell)}</" in shown for row in table.rows for cell in row)
+    assert shown.count("<tr>") == len(table.rows) == len(repr(table).splitlines())
+
+
+def test_sizes_are_those_of_the_first_seed() -> None:
+    sizes = file_sizes()
+    assert set(sizes) == set(measured.load("quantization").variants)
+    assert max(sizes, key=sizes.__getitem__) == "float32"
