@@ -13,13 +13,11 @@ network then gives the logits that ONNX Runtime computes from the file. Written 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import platform
 import re
 import sys
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,20 +26,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import PIL
-import safetensors.torch
 import torch
 from onnx import numpy_helper
 from PIL import Image
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "book")]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from figures.text_lines import draw_line  # noqa: E402
+import conversion
+from conversion import ROOT
+from figures.text_lines import draw_line
 
-from mnv3lib._files import whole_file  # noqa: E402
-from mnv3lib.weights.metadata import DIGEST, content_digest  # noqa: E402
-from mnv3lib.wild.direction import TextDirection  # noqa: E402
+from mnv3lib.wild.direction import TextDirection
 
 MEMBER = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
 SHA256 = "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c"
@@ -75,16 +71,7 @@ def published(path: Path, sha256: str = SHA256) -> bytes:
     Raises:
         ValueError: if it is another file.
     """
-    data = path.read_bytes()
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        with zipfile.ZipFile(io.BytesIO(data)) as wheel:
-            if MEMBER not in wheel.namelist():
-                raise ValueError(f"{path} has no {MEMBER}")
-            data = wheel.read(MEMBER)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ValueError(f"{path} is not the published file: its SHA-256 is {found}, not {sha256}")
-    return data
+    return conversion.published(path, MEMBER, sha256)
 
 
 def tensors_in(data: bytes) -> dict[str, Tensor]:
@@ -185,18 +172,6 @@ def batch(lines: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(lines[..., ::-1].transpose(0, 3, 1, 2), np.float32) / 127.5 - 1)
 
 
-def packed(state: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file with its origin and the checksum that the library compares when it reads; always the same."""
-    about = {**ABOUT, DIGEST: content_digest(safetensors.torch.save(dict(state), ABOUT))}
-    data = safetensors.torch.save(dict(state), about)
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    header["__metadata__"] = about  # safetensors writes it in another order each time
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Convert PaddleOCR's text direction classifier.")
     parser.add_argument("path", type=Path, help="the wheel of rapidocr-onnxruntime 1.4.4, or the .onnx in it")
@@ -222,14 +197,11 @@ def main() -> None:
     }  # fmt: skip
     picture = io.BytesIO()
     Image.fromarray(lines.reshape(-1, *lines.shape[2:])).save(picture, "png", optimize=True)
-    for name, content in (
-        ("mnv3lib/wild/shipped/text_direction.safetensors", packed(network.state_dict())),
-        ("tests/data/text_direction.png", picture.getvalue()),
-        ("tests/data/text_direction.json", (json.dumps(expected, indent=1) + "\n").encode()),
-    ):
-        with whole_file(chosen.root / name) as stream:
-            stream.write(content)
-        print(f"{name}: {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
+    conversion.write(chosen.root, {
+        "mnv3lib/wild/shipped/text_direction.safetensors": conversion.packed(network.state_dict(), ABOUT),
+        "tests/data/text_direction.png": picture.getvalue(),
+        "tests/data/text_direction.json": (json.dumps(expected, indent=1) + "\n").encode(),
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ ROOMS = {
         ("test_tasks*.py", "test_augment.py", "test_segmentation.py", "test_detection.py"),
     ),
     "weights": Room(("weights/*.py",), ("test_weight*.py", "test_downloads.py", "test_shipped.py")),
-    "wild": Room(("wild/*.py",), ("test_wild.py",)),
+    "wild": Room(("wild/*.py",), ("test_wild.py", "test_portrait.py")),
     "training": Room(
         ("training/*.py",),
         ("test_reproducible.py", "test_optimisers.py", "test_averaging.py", "test_augment.py", "test_checkpoint.py",

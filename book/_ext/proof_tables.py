@@ -38,7 +38,7 @@ SUBJECTS = {
     "Several processes, and runs that were killed": ("distributed", "checkpoint"),
     "Weights from elsewhere": (
         *("weights", "weight_containers", "weight_damage", "weight_files", "weight_fit", "weight_saving"),
-        *("weight_tensors", "downloads", "wild"),
+        *("weight_tensors", "downloads", "wild", "portrait"),
     ),
     "The book": ("explore", "site", "notebooks"),
 }

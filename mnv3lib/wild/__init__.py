@@ -11,11 +11,32 @@ to them. They come with the library::
     network = wild.text_direction()
     upright, upside_down = network(wild.prepare_line(image)).softmax(1)[0]
 
+    network = wild.portrait_segmenter()
+    person = network(wild.prepare_portrait(image))[0, 0]  # 256 × 256 probabilities
+
 Needs ``pip install 'mnv3lib[weights]'`` for safetensors, and NumPy.
 """
 
 from mnv3lib.wild.direction import TextDirection, text_direction
 from mnv3lib.wild.lines import LINE_SIZE, prepare_line
 from mnv3lib.wild.pieces import HardSigmoid
+from mnv3lib.wild.portrait import (
+    PORTRAIT_ROWS,
+    PORTRAIT_SIZE,
+    PortraitSegmenter,
+    portrait_segmenter,
+    prepare_portrait,
+)
 
-__all__ = ["LINE_SIZE", "HardSigmoid", "TextDirection", "prepare_line", "text_direction"]
+__all__ = [
+    "LINE_SIZE",
+    "PORTRAIT_ROWS",
+    "PORTRAIT_SIZE",
+    "HardSigmoid",
+    "PortraitSegmenter",
+    "TextDirection",
+    "portrait_segmenter",
+    "prepare_line",
+    "prepare_portrait",
+    "text_direction",
+]

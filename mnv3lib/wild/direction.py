@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mnv3lib.blocks import ConvNormActivation, InvertedResidual
+from mnv3lib.blocks import ConvNormActivation
 from mnv3lib.config import small
 from mnv3lib.rows import InvertedResidualConfig
-from mnv3lib.wild.pieces import HardSigmoid, filled, squeeze_excitation
+from mnv3lib.wild.pieces import ExpandedResidual, HardSigmoid, filled, squeeze_excitation
 
 __all__ = ["TextDirection", "text_direction"]
 
@@ -22,21 +22,17 @@ _ROWS = small(width_mult=0.35).rows
 _LAST_CONV = _ROWS[-1].expanded_channels
 
 
-class _LineBlock(InvertedResidual):
-    """The core's block with four differences, a statement each."""
+class _LineBlock(ExpandedResidual):
+    """The core's block with four differences: an expansion in every row, and a statement for each of the others."""
 
     def __init__(self, row: InvertedResidualConfig) -> None:
         # 1. Batch norm with ε 1e-5, which is PyTorch's default, not 0.001.
         super().__init__(row, norm=nn.BatchNorm2d)
         width = row.expanded_channels
-        # 2. An expansion where it widens nothing as well, in row 1.
-        if not row.use_expansion:
-            expansion = ConvNormActivation(width, width, activation=row.activation, norm=nn.BatchNorm2d)
-            self.block.insert(0, expansion)
-        # 3. Only the height is halved: a line of text is low and wide, and along it the letters stand close.
+        # 2. Only the height is halved: a line of text is low and wide, and along it the letters stand close.
         depthwise: nn.Conv2d = self.block[1][0]  # type: ignore[index]
         depthwise.stride = (row.conv_stride, 1)
-        # 4. A gate of slope 0.2, and a quarter of the width before it that is not rounded to a multiple of 8.
+        # 3. A gate of slope 0.2, and a quarter of the width before it that is not rounded to a multiple of 8.
         if row.use_se:
             self.block[2] = squeeze_excitation(width, width // 4, HardSigmoid(0.2))
 

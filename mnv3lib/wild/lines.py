@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from mnv3lib.wild.pixels import pixels_of, resized
 
 __all__ = ["LINE_SIZE", "prepare_line"]
 
@@ -33,15 +33,9 @@ def prepare_line(image: Any) -> Tensor:
     Raises:
         TypeError, ValueError: for an array of another shape or type, or without pixels.
     """
-    pixels = np.array(image.convert("RGB") if hasattr(image, "convert") else image)
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"image must be an image or an array of bytes (uint8), got {pixels.dtype}")
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(f"image must have the shape (H, W, 3), H and W >= 1, got {pixels.shape}")
+    pixels = pixels_of(image)
     height, widest = LINE_SIZE
     width = min(ceil(height * (pixels.shape[1] / pixels.shape[0])), widest)
-    bgr = torch.from_numpy(pixels[..., ::-1].copy()).permute(2, 0, 1)[None].float()
-    resized = F.interpolate(bgr, size=(height, width), mode="bilinear", align_corners=False).round()
     prepared = torch.zeros(1, 3, height, widest)
-    prepared[..., :width] = (resized / 255 - 0.5) / 0.5
+    prepared[..., :width] = (resized(pixels[..., ::-1], (height, width)) / 255 - 0.5) / 0.5
     return prepared

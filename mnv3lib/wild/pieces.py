@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 
 from mnv3lib import weights
 from mnv3lib._checks import positive_real
-from mnv3lib.blocks import SqueezeExcitation
+from mnv3lib.blocks import ConvNormActivation, InvertedResidual, SqueezeExcitation
+from mnv3lib.rows import InvertedResidualConfig, Padding
 
-__all__ = ["HardSigmoid", "filled", "squeeze_excitation"]
+__all__ = ["ExpandedResidual", "HardSigmoid", "filled", "squeeze_excitation"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -40,6 +42,25 @@ class HardSigmoid(nn.Module):
 
     def extra_repr(self) -> str:
         return f"slope={self.slope:g}"
+
+
+class ExpandedResidual(InvertedResidual):
+    """The core's block with an expansion in every row, also where it widens nothing.
+
+    Its layers are at fixed places of ``block``: expansion, depthwise convolution, squeeze-and-excitation if the row has
+    one, projection.
+
+    Args:
+        row, norm, padding: as in :class:`mnv3lib.blocks.InvertedResidual`.
+    """
+
+    def __init__(
+        self, row: InvertedResidualConfig, *, norm: Callable[[int], nn.Module], padding: Padding = "symmetric"
+    ) -> None:
+        super().__init__(row, norm=norm, padding=padding)
+        if not row.use_expansion:
+            width = row.expanded_channels
+            self.block.insert(0, ConvNormActivation(width, width, activation=row.activation, norm=norm))
 
 
 def squeeze_excitation(channels: int, squeeze_channels: int, gate: nn.Module) -> SqueezeExcitation:
