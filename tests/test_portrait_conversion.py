@@ -118,7 +118,10 @@ def misshaped(tensors: dict[str, Tensor]) -> None:
     [
         (missing, "conv2d_3/Bias is missing"),
         (left_over, "conv2d_43/Kernel is left over"),
-        (misshaped, r"depthwise_conv2d/Kernel has the shape \(16, 1, 2, 3\), features\.1\.block\.1\.0\.weight \(16, 1,"),
+        (
+            misshaped,
+            r"depthwise_conv2d/Kernel has the shape \(16, 1, 2, 3\), features\.1\.block\.1\.0\.weight \(16, 1,",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(mistake: Callable[[dict[str, Tensor]], None], said: str) -> None:
