@@ -100,8 +100,8 @@ def told_apart(lines: Sequence[tuple[str, bool, float]]) -> Drawing:
         frame.imshow(np.asarray(draw_line(text, upside_down=turned).convert("L")), cmap="gray", interpolation="none")
         frame.set(xticks=[], yticks=[], anchor="W")
         frame.spines[:].set_visible(False)
-        frame.annotate(f"{probability:.3f}", (1, 0.5), (8, 0), "axes fraction", "offset points", va="center")
-        words.append(f"“{text}”, {'upside down' if turned else 'upright'}: {probability:.3f}")
+        frame.annotate(f"{probability:.2f}", (1, 0.5), (8, 0), "axes fraction", "offset points", va="center")
+        words.append(f"“{text}”, {'upside down' if turned else 'upright'}: {probability:.2f}")
     alt = f"Lines of text, with the probability that each is upside down. {'; '.join(words)}."
     return Drawing(figure, alt, {"probabilities": [probability for *_, probability in lines]})
 
@@ -118,12 +118,12 @@ def prices(start: tuple[str, float], changes: Mapping[str, float], end: str, *, 
     """
     figure, axes = new_figure(height=0.7 + 0.4 * (len(changes) + 2))
     name, total = start
-    bars = [(name, 0.0, total, REFERENCE, f"{total:.1f}")]
+    bars = [(name, 0.0, total, REFERENCE, f"{total:.3g}")]
     for change, more in changes.items():
         colour = COLOURS["orange"] if more > 0 else ACCENT
-        bars.append((change, total, more, colour, f"{more:+.1f}".replace("-", "−")))
+        bars.append((change, total, more, colour, f"{more:+.3g}".replace("-", "−")))
         total += more
-    bars.append((end, 0.0, total, REFERENCE, f"{total:.1f}"))
+    bars.append((end, 0.0, total, REFERENCE, f"{total:.3g}"))
     for at, (_, left, long, colour, said) in enumerate(bars):
         axes.barh(at, long, left=left, color=colour, height=0.7)
         axes.annotate(said, (max(left, left + long), at), (4, 0), textcoords="offset points", va="center")
@@ -188,7 +188,7 @@ def known_every(person: Tensor, step: int) -> Drawing:
     axes.imshow(shown, interpolation="none")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=REFERENCE, linewidth=0.5)
-    axes.set_title(f"{int(wrong.sum()):,} pixels on the wrong side, {share:.1%}")
+    axes.set_title(f"{share:.1%} of the pixels on the wrong side")
     alt = f"A mask known once in {step} × {step} pixels, and {share:.1%} of the pixels on the wrong side, at its edge."
     return Drawing(figure, alt, {"wrong": int(wrong.sum())})
 
