@@ -1,7 +1,7 @@
 """The chapter on networks in products: its photograph, what was measured, and its figures.
 
-The photograph, ``_data/astronaut.jpg``, is NASA's portrait of Eileen Collins, in the public domain; it is scikit-image's
-``data.astronaut()`` of 512 × 512 pixels, saved as a JPEG of quality 85.
+The photograph, ``_data/astronaut.jpg``, is NASA's portrait of Eileen Collins, in the public domain; it is
+scikit-image's ``data.astronaut()`` of 512 × 512 pixels, saved as a JPEG of quality 85.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from mnv3lib._checks import positive_int
-from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.drawing import ON_PAPER, Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, KINDS, REFERENCE
 
 __all__ = ["MEASURED", "cut_out", "known_every", "litert", "photograph", "prices", "told_apart", "up_and_down",
@@ -80,7 +80,7 @@ def cut_out(picture: Image.Image, person: Tensor, *, backdrop: str = ACCENT) -> 
     buffer = io.BytesIO()
     both.save(buffer, "jpeg", quality=80, optimize=True, progressive=True)
     share = float((person > 0.5).float().mean())
-    return Shown(
+    return Shown(  # type: ignore[no-untyped-call]
         data=buffer.getvalue(),
         format="jpeg",
         alt=f"A photograph, and the same with {share:.0%} of its pixels kept and one colour in place of the others.",
@@ -209,7 +209,8 @@ def work_and_time(found: Mapping[str, Mapping[str, float]], *, title: str) -> Dr
         for at, (kind, colour) in enumerate(zip(kinds, colours, strict=True)):
             place = group * (len(kinds) + 1) + at
             axes.barh(place, ratios[kind], height=0.8, color=colour, label=kind if group == 0 else None)
-            axes.annotate(f"{ratios[kind]:.2f}", (ratios[kind], place), (4, 0), textcoords="offset points", va="center")
+            axes.annotate(f"{ratios[kind]:.2f}", (ratios[kind], place), (4, 0), textcoords="offset points", va="center",
+                          bbox=ON_PAPER, zorder=3)  # fmt: skip
         words.append(f"{name}: " + ", ".join(f"{kind} {ratios[kind]:.2f}" for kind in kinds))
     axes.axvline(1, color=REFERENCE, linewidth=1)
     middle = (len(kinds) - 1) / 2

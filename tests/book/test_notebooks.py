@@ -650,8 +650,8 @@ FOR_CHAPTERS: list[Rule] = [
     poor_ending,
     unnumbered_figures,
 ]
-FOR_PAGES: dict[str, list[Rule]] = {"misconceptions": [unrefuted_beliefs]}
-RULES = [*GENERAL, *FOR_CHAPTERS, *chain.from_iterable(FOR_PAGES.values())]
+FOR_PAGES: dict[str, list[Rule]] = {"misconceptions": [unrefuted_beliefs], "in_the_wild": FOR_CHAPTERS}
+RULES = list(dict.fromkeys([*GENERAL, *FOR_CHAPTERS, *chain.from_iterable(FOR_PAGES.values())]))
 
 
 def rules_for(stem: str) -> list[Rule]:
