@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 from mnv3lib._checks import fraction, one_of, positive_int, positive_real
 from mnv3lib._scaling import DILATION_POLICIES, ROUNDINGS, DilationPolicy, Rounding, Scaling
@@ -39,6 +39,7 @@ __all__ = [
     "VARIANTS",
     "InvertedResidualConfig",
     "MobileNetV3Config",
+    "OnBackbone",
     "Options",
     "RowOptions",
     "Variant",
@@ -192,6 +193,28 @@ class MobileNetV3Config:
         scaling = Scaling(**{field.name: given.pop(field.name) for field in fields(Scaling) if field.name in given})
         scaled, last_conv, hidden = scaling.apply(connected(rows), positive_int("last_channel", last_channel))
         return cls(scaled, last_conv, hidden, **given)
+
+
+class OnBackbone:
+    """A configuration that has another one as its ``backbone``: as plain data, and back."""
+
+    __slots__ = ()
+    backbone: MobileNetV3Config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries, ready for JSON or YAML; :meth:`from_dict` reads them."""
+        plain: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        return {**plain, "backbone": self.backbone.to_dict()}
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> Self:
+        """What :meth:`to_dict` gave. What an older version did not write has its default.
+
+        Raises:
+            TypeError, ValueError: naming a field that is unknown or missing, or that a configuration would refuse.
+        """
+        _known_keys("config", cls, described)
+        return cls(**{**described, "backbone": MobileNetV3Config.from_dict(described["backbone"])})
 
 
 def _known_keys(name: str, kind: type, described: Any) -> None:

@@ -10,17 +10,20 @@ torchvision's; the authors' default boxes are in TensorFlow's object detection, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from operator import mul
 from typing import TypedDict, Unpack
 
 from mnv3lib._checks import boolean, no_other_keywords, positive_int, value_of
 from mnv3lib._scaling import DilationPolicy, Rounding
-from mnv3lib.config import VARIANTS, MobileNetV3Config, takes_options
+from mnv3lib.config import VARIANTS, MobileNetV3Config, OnBackbone, takes_options
 from mnv3lib.rows import Padding
 
 __all__ = [
+    "DETECTION",
     "DetectionConfig",
     "DetectorOptions",
     "FasterRCNNConfig",
@@ -28,6 +31,7 @@ __all__ = [
     "SSDLiteConfig",
     "SSDLiteOptions",
     "fasterrcnn",
+    "fasterrcnn_320",
     "ssdlite",
 ]
 
@@ -69,7 +73,7 @@ class FasterRCNNOptions(_SharedOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectionConfig:
+class DetectionConfig(OnBackbone):
     """What SSDLite and Faster R-CNN have in common.
 
     Args:
@@ -257,6 +261,15 @@ class FasterRCNNConfig(DetectionConfig):
         return len(self.anchor_sizes[0]) * len(self.anchor_ratios)
 
 
+def _backbone(
+    variant: str, reduced_tail: bool, norm_eps: float, norm_momentum: float, options: DetectorOptions
+) -> MobileNetV3Config:
+    """The published network of a variant, with what detectors have otherwise than classification."""
+    return value_of("variant", variant, VARIANTS).config(
+        reduced_tail=reduced_tail, norm_eps=norm_eps, norm_momentum=norm_momentum, **options
+    )
+
+
 @takes_options(DetectorOptions)
 def ssdlite(
     variant: str,
@@ -287,11 +300,8 @@ def ssdlite(
     (672, 480, 512, 256, 256, 128)
     """
     no_other_keywords("ssdlite", options, DetectorOptions.__annotations__)
-    backbone = value_of("variant", variant, VARIANTS).config(
-        reduced_tail=reduced_tail, norm_eps=norm_eps, norm_momentum=norm_momentum, **options
-    )
     return SSDLiteConfig(
-        backbone=backbone,
+        backbone=_backbone(variant, reduced_tail, norm_eps, norm_momentum, options),
         num_classes=num_classes,
         size=size,
         fewer_boxes=fewer_boxes,
@@ -332,11 +342,8 @@ def fasterrcnn(
     ((32, 32), (8, 16, 32))
     """
     no_other_keywords("fasterrcnn", options, DetectorOptions.__annotations__)
-    backbone = value_of("variant", variant, VARIANTS).config(
-        reduced_tail=reduced_tail, norm_eps=norm_eps, norm_momentum=norm_momentum, **options
-    )
     return FasterRCNNConfig(
-        backbone=backbone,
+        backbone=_backbone(variant, reduced_tail, norm_eps, norm_momentum, options),
         num_classes=num_classes,
         full_pyramid=full_pyramid,
         frozen_norm=frozen_norm,
@@ -345,3 +352,18 @@ def fasterrcnn(
         proposals=proposals,
         trainable_layers=trainable_layers,
     )
+
+
+#: :func:`fasterrcnn` for images of 320 pixels, with fewer proposals.
+fasterrcnn_320 = partial(fasterrcnn, min_size=320, max_size=640, proposals=150)
+
+#: What describes each network for detection, by the network's name.
+DETECTION: dict[str, Callable[..., SSDLiteConfig | FasterRCNNConfig]] = {
+    name.format(variant): partial(described, variant)
+    for name, described in (
+        ("ssdlite320_mobilenet_v3_{}", ssdlite),
+        ("fasterrcnn_mobilenet_v3_{}_fpn", fasterrcnn),
+        ("fasterrcnn_mobilenet_v3_{}_320_fpn", fasterrcnn_320),
+    )
+    for variant in ("large", "small")
+}

@@ -10,19 +10,21 @@ arXiv:1706.05587. What the authors' LR-ASPP is to the last layer is in TF DeepLa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from operator import mul
 from typing import Literal, TypedDict, Unpack, get_args
 
 from mnv3lib._checks import boolean, no_other_keywords, one_of, positive_int, value_of
 from mnv3lib._scaling import DilationPolicy, Rounding
-from mnv3lib.config import VARIANTS, MobileNetV3Config, takes_options
+from mnv3lib.config import VARIANTS, MobileNetV3Config, OnBackbone, takes_options
 from mnv3lib.rows import InvertedResidualConfig, Padding
 
 __all__ = [
     "FORMS",
+    "SEGMENTATION",
     "BackboneOptions",
     "DeepLabV3Config",
     "DeepLabV3Options",
@@ -85,7 +87,7 @@ class DeepLabV3Options(ScalingOptions, total=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentationConfig:
+class SegmentationConfig(OnBackbone):
     """What LR-ASPP and DeepLabV3 have in common.
 
     Args:
@@ -317,3 +319,11 @@ def deeplabv3(
     no_other_keywords("deeplabv3", options, ScalingOptions.__annotations__)
     backbone = value_of("variant", variant, VARIANTS).config(dilated=dilated, **options)
     return DeepLabV3Config(backbone=backbone, num_classes=num_classes, aux_loss=aux_loss, atrous_rates=atrous_rates)
+
+
+#: What describes each network for segmentation, by the network's name.
+SEGMENTATION: dict[str, Callable[..., LRASPPConfig | DeepLabV3Config]] = {
+    f"{head}_mobilenet_v3_{variant}": partial(described, variant)
+    for head, described in (("lraspp", lraspp), ("deeplabv3", deeplabv3))
+    for variant in ("large", "small")
+}

@@ -2,7 +2,7 @@
 
 # Without `from __future__ import annotations`, as in mnv3lib.blocks.
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -41,7 +41,7 @@ def features_of(
     return network.features
 
 
-def check_labels(targets: list[Target] | None, num_classes: int) -> None:
+def check_labels(targets: Iterable[Target] | None, num_classes: int) -> None:
     """Refuse a class that the network has not, and the background, which no box is.
 
     Raises:

@@ -1,57 +1,89 @@
-"""Torchvision's networks for segmentation and detection: their names, their options, and building without a file."""
+"""From a configuration, or from a name and its options, to a network of segmentation or detection."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from torch import nn
-from torchvision import models
-from torchvision.models import MobileNet_V3_Large_Weights
-from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.ssd import SSD
 
-from mnv3lib._checks import nearest, unknown
+from mnv3lib._checks import nearest, unknown, value_of
+from mnv3lib.config import MobileNetV3Config, OnBackbone
+from mnv3lib.detectors import FasterRCNNConfig, SSDLiteConfig
+from mnv3lib.heads import DeepLabV3Config, LRASPPConfig
+from mnv3lib.network import MobileNetV3
 
-__all__ = ["build", "check_name", "check_options", "known_options"]
+__all__ = ["BACKBONE", "build", "describe", "known_options", "weights_of"]
 
-#: Parameters in torchvision's signatures that are no options: set by the builder, or no plain data.
-_OTHERS = {
-    *("self", "kwargs", "weights", "progress", "backbone", "norm_layer", "anchor_generator", "size", "head"),
-    *("rpn_anchor_generator", "rpn_head", "box_roi_pool", "box_head", "box_predictor"),
-}
-#: Of what SSDLite's builder hands on, the keywords that MobileNetV3 understands.
-_BACKBONE = ("width_mult", "dilated")
+C = TypeVar("C", bound=OnBackbone)
 
-
-def check_name(name: str, known: Collection[str], task: str) -> str:
-    """Return the name of a builder if it is one of ``known``."""
-    if name not in known:
-        listed = ", ".join(map(repr, known))
-        raise ValueError(f"name must be one of {listed} for {task}, got {name!r}{nearest(name, known)}")
-    return name
+#: The option that names the weights of a classification network to start from.
+BACKBONE = "weights_backbone"
+#: Before the names under which torchvision publishes weights.
+_PUBLISHED = "MobileNet_V3_{}_Weights."
 
 
-def known_options(name: str) -> list[str]:
-    """The options of a builder: its keywords, and those of the network that it hands them on to."""
-    found = list(signature(models.get_model_builder(name)).parameters)
-    if name.startswith("ssdlite"):
-        found += [*signature(SSD.__init__).parameters, *_BACKBONE]
-    elif name.startswith("fasterrcnn"):
-        found += signature(FasterRCNN.__init__).parameters
-    return [option for option in dict.fromkeys(found) if option not in _OTHERS]
-
-
-def check_options(name: str, options: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-    """The keywords of a builder, with the number of classes and the file of its backbone, which None leaves out.
+def build(config: MobileNetV3Config | OnBackbone) -> nn.Module:
+    """The network that a configuration describes, with fresh weights.
 
     Raises:
-        ValueError: for an option that the builder does not know (torchvision ignores some in silence), a file that
-            there is not, or another number of classes.
+        TypeError: for what is no configuration of a network.
     """
-    known = known_options(name)
+    if isinstance(config, MobileNetV3Config):
+        return MobileNetV3(config)
+    if isinstance(config, LRASPPConfig):
+        from mnv3lib.tasks.lraspp import LRASPP
+
+        return LRASPP(config)
+    if isinstance(config, DeepLabV3Config):
+        from mnv3lib.tasks.deeplabv3 import DeepLabV3
+
+        return DeepLabV3(config)
+    if isinstance(config, SSDLiteConfig):
+        from mnv3lib.tasks.ssdlite import SSDLite
+
+        return SSDLite(config)
+    if isinstance(config, FasterRCNNConfig):
+        from mnv3lib.tasks.fasterrcnn import FasterRCNN
+
+        return FasterRCNN(config)
+    raise TypeError(f"config must be the configuration of a network, got {config!r}")
+
+
+def known_options(described: Callable[..., OnBackbone]) -> list[str]:
+    """The options of a network: the keywords of what describes it, and the weights of its backbone."""
+    keywords = signature(described).parameters.values()
+    return [*(each.name for each in keywords if each.kind is each.KEYWORD_ONLY), BACKBONE]
+
+
+def describe(
+    networks: Mapping[str, Callable[..., C]],
+    name: str,
+    options: Mapping[str, Any],
+    num_classes: int,
+    *,
+    task: str,
+    learnt: Mapping[str, Any] | None = None,
+) -> tuple[C, str | None]:
+    """The configuration of a task's network, and where the weights of its backbone are.
+
+    Args:
+        networks: what describes each network that the task has, by the network's name.
+        name: of the network.
+        options: its keywords, and :data:`BACKBONE`.
+        num_classes: of the data.
+        task: its name, for errors.
+        learnt: options that are otherwise where the backbone's weights are named, unless they are given.
+
+    Raises:
+        TypeError, ValueError: naming the option, its value and its range; for an unknown one the nearest.
+    """
+    if name not in networks:
+        listed = ", ".join(map(repr, networks))
+        raise ValueError(f"name must be one of {listed} for {task}, got {name!r}{nearest(name, networks)}")
+    known = known_options(networks[name])
     for option in options:
         if option == "weights":
             raise ValueError(
@@ -60,41 +92,43 @@ def check_options(name: str, options: Mapping[str, Any], num_classes: int) -> di
             )
         if option not in known:
             raise unknown("options", option, known)
-    if options.get("num_classes", num_classes) != num_classes:
+    given = {"num_classes": num_classes, **options}
+    if given["num_classes"] != num_classes:
         raise ValueError(
             f"options.num_classes must be left out, or {num_classes}, which is what the data have, "
-            f"got {options['num_classes']!r}"
+            f"got {given['num_classes']!r}"
         )
-    file, files = options.get("weights_backbone"), MobileNet_V3_Large_Weights.__members__
-    if isinstance(file, str):
-        file = file.removeprefix("MobileNet_V3_Large_Weights.")
-    if file is not None and file not in files:
-        listed = ", ".join(map(repr, (None, *files)))
-        raise ValueError(f"options.weights_backbone must be one of {listed}, got {file!r}{nearest(file, files)}")
-    # Torchvision's own default is to fetch a file.
-    return {**options, "num_classes": num_classes, "weights": None, "weights_backbone": file}
-
-
-def build(name: str, options: Mapping[str, Any], *, pretrained: bool) -> nn.Module:
-    """A network of torchvision.
-
-    The layers depend on whether the backbone comes from a file: Faster R-CNN's batch norm is fixed then, and SSDLite
-    has the whole last stage. So where no file is wanted it is built in the same way, but from fresh weights.
-    """
-    file = options["weights_backbone"]
-    with nullcontext() if pretrained or file is None else _unfetched(MobileNet_V3_Large_Weights[file]):
-        return models.get_model(name, **options)
-
-
-@contextmanager
-def _unfetched(weights: MobileNet_V3_Large_Weights) -> Iterator[None]:
-    """Let ``weights`` give a fresh network's tensors, as if they had been in its file."""
-
-    def fresh(**_: Any) -> dict[str, Any]:
-        return models.mobilenet_v3_large().state_dict()
-
-    weights.get_state_dict = fresh
+    source = weights_of(name, given.pop(BACKBONE, None))
+    if source is not None:
+        given = {**(learnt or {}), **given}
     try:
-        yield
-    finally:
-        del weights.get_state_dict
+        return networks[name](**given), source
+    except (TypeError, ValueError, OverflowError) as error:  # begins with the name of the option
+        raise type(error)(f"options.{error}") from None
+
+
+def weights_of(name: str, source: Any) -> str | None:
+    """Where the weights of a backbone are: a source of :func:`mnv3lib.weights.load`, or None for fresh ones.
+
+    Args:
+        name: of the network, which says whether it is Large or Small.
+        source: a path, an address, a name with ``shipped:`` or ``hf-hub:``; or under which torchvision publishes
+            weights of the classification network, ``"IMAGENET1K_V1"``, and is replaced by its address.
+
+    Raises:
+        TypeError, ValueError: for what can be none of these.
+    """
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        raise TypeError(f"options.{BACKBONE} must be None or text, got {source!r}")
+    if any(sign in source for sign in "/\\:") or Path(source).is_file():
+        return source
+    from torchvision.models import get_model_weights
+
+    variant = "small" if "_small" in name else "large"
+    published = dict(get_model_weights(f"mobilenet_v3_{variant}").__members__)
+    short = source.removeprefix(_PUBLISHED.format(variant.capitalize()))
+    if Path(short).suffix:
+        return source  # a file that is not here: whoever reads it says so
+    return str(value_of(f"options.{BACKBONE}, where it names no file,", short, published).url)

@@ -33,7 +33,7 @@ class Classification(Task):
         self.config, self.num_classes = config, config.num_classes
         self.label_smoothing = fraction("label_smoothing", label_smoothing)
 
-    def build_model(self, *, pretrained: bool = True) -> nn.Module:
+    def build_model(self) -> nn.Module:
         return MobileNetV3(self.config)
 
     def backbone(self, model: nn.Module) -> nn.Module:

@@ -84,6 +84,7 @@ class DeepLabV3(nn.Module):
 
     Attributes:
         config: the configuration it was built from.
+        classes: names of the classes, the background first; None where nobody gave them.
         backbone: the classification network's ``features``, under their numbers.
         classifier: pyramid, 3×3 convolution, and a 1×1 convolution to the classes.
         aux_classifier: a smaller head on the finer feature map, or None.
@@ -94,6 +95,7 @@ class DeepLabV3(nn.Module):
         if not isinstance(config, DeepLabV3Config):
             raise TypeError(f"config must be a DeepLabV3Config, got {config!r}")
         self.config = config
+        self.classes: tuple[str, ...] | None = None
         self.backbone = Backbone(config)
         # Drawn first, but registered last: torchvision's order of random numbers and of names.
         auxiliary = None

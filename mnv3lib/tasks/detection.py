@@ -11,11 +11,17 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from mnv3lib._checks import positive_int
-from mnv3lib.tasks import builders
+from mnv3lib.detectors import DETECTION
+from mnv3lib.tasks.boxes import check_labels
+from mnv3lib.tasks.builders import build, describe
 from mnv3lib.tasks.metrics import AveragePrecision, Metric
 from mnv3lib.tasks.task import Task
 
 __all__ = ["Detection"]
+
+#: What torchvision has otherwise in detectors whose backbone has learnt elsewhere.
+_LEARNT_SSDLITE = {"reduced_tail": False}
+_LEARNT_FASTERRCNN = {"frozen_norm": True, "trainable_layers": 3}
 
 
 class Detection(Task):
@@ -23,28 +29,28 @@ class Detection(Task):
 
     Args:
         num_classes: of the data, background included.
-        name: of a torchvision builder, one of ``BUILDERS``.
-        options: its keywords.
+        name: of a network, a key of :data:`mnv3lib.detectors.DETECTION`.
+        options: its keywords, those of :func:`mnv3lib.detectors.ssdlite` or :func:`mnv3lib.detectors.fasterrcnn`; and
+            ``weights_backbone``, the weights of a classification network to start from. Where these are named, other
+            defaults hold, as in torchvision: SSDLite has the whole last stage; Faster R-CNN's batch norm is fixed, and
+            three stages of its backbone learn.
 
     Raises:
-        TypeError, ValueError: for an unknown name or option, naming the nearest, or a number of classes in ``options``
-            that is not ``num_classes``.
+        TypeError, ValueError: for an unknown name or option, naming the nearest, for a value out of its range, or a
+            number of classes in ``options`` that is not ``num_classes``.
     """
 
     measure = "ap"
-    BUILDERS = (
-        "ssdlite320_mobilenet_v3_large",
-        "fasterrcnn_mobilenet_v3_large_fpn",
-        "fasterrcnn_mobilenet_v3_large_320_fpn",
-    )
 
     def __init__(self, num_classes: int, name: str, options: Mapping[str, Any] | None = None) -> None:
         self.num_classes = positive_int("num_classes", num_classes)
-        self.name = builders.check_name(name, self.BUILDERS, "detection")
-        self.options = builders.check_options(name, options or {}, num_classes)
+        learnt = _LEARNT_SSDLITE if name.startswith("ssdlite") else _LEARNT_FASTERRCNN
+        self.config, self.weights_backbone = describe(
+            DETECTION, name, options or {}, self.num_classes, task="detection", learnt=learnt
+        )
 
-    def build_model(self, *, pretrained: bool = True) -> nn.Module:
-        return builders.build(self.name, self.options, pretrained=pretrained)
+    def build_model(self) -> nn.Module:
+        return build(self.config)
 
     def backbone(self, model: nn.Module) -> nn.Module:
         # Torchvision's `backbone` has fresh layers too: the extra ones of SSDLite, the pyramid of Faster R-CNN.
@@ -73,7 +79,13 @@ class Detection(Task):
         return [v2.ToImage(), v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True)]
 
     def collate(self, samples: list[tuple[Any, Any]]) -> tuple[list[Tensor], list[dict[str, Any]]]:
+        """Make a batch, of lists, because images have sizes of their own.
+
+        Raises:
+            ValueError: for a class that there is not; the background is none of a box.
+        """
         images, targets = zip(*samples, strict=True)
+        check_labels(targets, self.num_classes)
         return [image.as_subclass(Tensor) for image in images], list(targets)
 
     def move(self, batch: tuple[Any, Any], device: torch.device, memory_format: torch.memory_format) -> tuple[Any, Any]:

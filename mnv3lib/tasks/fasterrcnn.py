@@ -8,7 +8,6 @@ names, order, random numbers, outputs and gradients of :func:`fasterrcnn_mobilen
 
 # Without `from __future__ import annotations`, as in mnv3lib.blocks.
 
-from functools import partial
 from typing import Any, Unpack
 
 from torch import Tensor
@@ -16,7 +15,7 @@ from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
-from mnv3lib.detectors import FasterRCNNConfig, FasterRCNNOptions, fasterrcnn
+from mnv3lib.detectors import FasterRCNNConfig, FasterRCNNOptions, fasterrcnn, fasterrcnn_320
 from mnv3lib.tasks.boxes import Target, check_labels, features_of
 from mnv3lib.tasks.taps import keywords_of
 
@@ -48,6 +47,7 @@ class FasterRCNN(TorchvisionFasterRCNN):
 
     Attributes:
         config: the configuration it was built from.
+        classes: names of the classes, the background first; None where nobody gave them.
         backbone: ``body``, the classification network's ``features`` under their numbers, and ``fpn``, the pyramid.
         rpn: what proposes boxes.
         roi_heads: what reads the pyramid inside them.
@@ -75,15 +75,12 @@ class FasterRCNN(TorchvisionFasterRCNN):
             rpn_score_thresh=0.05,
         )
         self.config = config
+        self.classes: tuple[str, ...] | None = None
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Any:
         if self.training:
             check_labels(targets, self.config.num_classes)
         return super().forward(images, targets)
-
-
-#: The same for images of half the size, with fewer proposals.
-_small_images = partial(fasterrcnn, min_size=320, max_size=640, proposals=150)
 
 
 @keywords_of(fasterrcnn)
@@ -102,13 +99,13 @@ def fasterrcnn_mobilenet_v3_small_fpn(**options: Unpack[FasterRCNNOptions]) -> F
     return FasterRCNN(fasterrcnn("small", **options))
 
 
-@keywords_of(_small_images)
+@keywords_of(fasterrcnn_320)
 def fasterrcnn_mobilenet_v3_large_320_fpn(**options: Unpack[FasterRCNNOptions]) -> FasterRCNN:
     """:func:`fasterrcnn_mobilenet_v3_large_fpn` with other defaults: images of 320 pixels and 150 proposals."""
-    return FasterRCNN(_small_images("large", **options))
+    return FasterRCNN(fasterrcnn_320("large", **options))
 
 
-@keywords_of(_small_images)
+@keywords_of(fasterrcnn_320)
 def fasterrcnn_mobilenet_v3_small_320_fpn(**options: Unpack[FasterRCNNOptions]) -> FasterRCNN:
     """:func:`fasterrcnn_mobilenet_v3_small_fpn` with other defaults: images of 320 pixels and 150 proposals."""
-    return FasterRCNN(_small_images("small", **options))
+    return FasterRCNN(fasterrcnn_320("small", **options))

@@ -95,6 +95,7 @@ class LRASPP(nn.Module):
 
     Attributes:
         config: the configuration it was built from.
+        classes: names of the classes, the background first; None where nobody gave them.
         backbone: the classification network's ``features``, under their numbers.
         classifier: the head.
     """
@@ -104,6 +105,7 @@ class LRASPP(nn.Module):
         if not isinstance(config, LRASPPConfig):
             raise TypeError(f"config must be an LRASPPConfig, got {config!r}")
         self.config = config
+        self.classes: tuple[str, ...] | None = None
         self.backbone = Backbone(config)
         self.classifier = LRASPPHead(config)
 

@@ -11,7 +11,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from mnv3lib._checks import positive_int
-from mnv3lib.tasks import builders
+from mnv3lib.heads import SEGMENTATION
+from mnv3lib.tasks.builders import build, describe
 from mnv3lib.tasks.metrics import IGNORE_INDEX, IntersectionOverUnion, Metric, pixel_losses
 from mnv3lib.tasks.task import Task
 
@@ -29,24 +30,25 @@ class Segmentation(Task):
 
     Args:
         num_classes: of the data, background included.
-        name: of a torchvision builder, one of ``BUILDERS``.
-        options: its keywords.
+        name: of a network, a key of :data:`mnv3lib.heads.SEGMENTATION`.
+        options: its keywords, those of :func:`mnv3lib.heads.lraspp` or :func:`mnv3lib.heads.deeplabv3`; and
+            ``weights_backbone``, the weights of a classification network to start from.
 
     Raises:
-        TypeError, ValueError: for an unknown name or option, naming the nearest, or a number of classes in ``options``
-            that is not ``num_classes``.
+        TypeError, ValueError: for an unknown name or option, naming the nearest, for a value out of its range, or a
+            number of classes in ``options`` that is not ``num_classes``.
     """
 
     measure = "miou"
-    BUILDERS = ("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large")
 
     def __init__(self, num_classes: int, name: str, options: Mapping[str, Any] | None = None) -> None:
         self.num_classes = positive_int("num_classes", num_classes)
-        self.name = builders.check_name(name, self.BUILDERS, "segmentation")
-        self.options = builders.check_options(name, options or {}, num_classes)
+        self.config, self.weights_backbone = describe(
+            SEGMENTATION, name, options or {}, self.num_classes, task="segmentation"
+        )
 
-    def build_model(self, *, pretrained: bool = True) -> nn.Module:
-        return builders.build(self.name, self.options, pretrained=pretrained)
+    def build_model(self) -> nn.Module:
+        return build(self.config)
 
     def backbone(self, model: nn.Module) -> nn.Module:
         return model.get_submodule("backbone")
@@ -86,13 +88,23 @@ class Segmentation(Task):
         return [v2.ToImage(), v2.ToDtype(types, scale=True), v2.Normalize(mean, std)]
 
     def collate(self, samples: list[tuple[Any, Any]]) -> tuple[Tensor, Tensor]:
-        """Make a batch; smaller images are filled up at the bottom and right, by pixels that count nowhere."""
+        """Make a batch; smaller images are filled up at the bottom and right, by pixels that count nowhere.
+
+        Raises:
+            ValueError: for a class that there is not.
+        """
         height, width = (max(image.shape[axis] for image, _ in samples) for axis in (-2, -1))
         images = samples[0][0].new_zeros(len(samples), 3, height, width).as_subclass(Tensor)
         masks = torch.full((len(samples), height, width), IGNORE_INDEX, dtype=torch.int64)
         for place, (image, mask) in enumerate(samples):
             images[place, :, : image.shape[-2], : image.shape[-1]] = image
             masks[place, : image.shape[-2], : image.shape[-1]] = mask.squeeze(0) if mask.ndim == 3 else mask
+        strange = masks[((masks < 0) | (masks >= self.num_classes)) & (masks != IGNORE_INDEX)]
+        if strange.numel():
+            raise ValueError(
+                f"masks must hold classes from 0 to {self.num_classes - 1}, and {IGNORE_INDEX} for none, "
+                f"got {strange[0].item()}"
+            )
         return images, masks
 
     def loss(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -187,6 +187,7 @@ class SSDLite(SSD):
 
     Attributes:
         config: the configuration it was built from.
+        classes: names of the classes, the background first; None where nobody gave them.
         backbone: layers that give six feature maps.
         head: what reads them.
     """
@@ -208,6 +209,7 @@ class SSDLite(SSD):
             topk_candidates=300,
         )
         self.config = config
+        self.classes: tuple[str, ...] | None = None
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Any:
         if self.training:

@@ -24,21 +24,18 @@ class Task(ABC):
     Attributes:
         measure: name of the number, among a metric's, by which epochs are compared; higher is better.
         num_classes: number of classes, the background of segmentation and detection included.
+        weights_backbone: what :func:`mnv3lib.weights.load` is to fill the backbone from; None for fresh weights.
     """
 
     measure: ClassVar[str]
     num_classes: int
+    weights_backbone: str | None = None
 
     # -- network -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def build_model(self, *, pretrained: bool = True) -> nn.Module:
-        """The network.
-
-        Args:
-            pretrained: False fetches no file, also if the network is to start from one; the layers are the same, with
-                fresh weights. For what is filled from elsewhere, e.g. from a checkpoint.
-        """
+    def build_model(self) -> nn.Module:
+        """The network, with fresh weights."""
 
     @abstractmethod
     def backbone(self, model: nn.Module) -> nn.Module:

@@ -139,11 +139,9 @@ class Training:
         recipe = self.recipe
         with self.processes.one_after_first():  # there may be a file to fetch
             reseed(recipe.seed, "weights")
-            model = self.task.build_model(pretrained=pretrained)
-            if pretrained and recipe.model.weights is not None:
-                from mnv3lib import weights
-
-                self.loaded = weights.load(model, recipe.model.weights)
+            model = self.task.build_model()
+            if pretrained:
+                self.loaded = self._load_weights(model)
         if recipe.model.freeze == "backbone":
             self.task.backbone(model).requires_grad_(False)
         if recipe.sync_batch_norm:
@@ -153,6 +151,16 @@ class Training:
         if recipe.precision.matrix_products:
             model = with_matrix_products(model)
         self.model = model.to(self.device).to(memory_format=memory_format(recipe))
+
+    def _load_weights(self, model: nn.Module) -> Report | None:
+        """Fill a network, or its backbone, from the file that the recipe names; one for all goes before."""
+        from mnv3lib import weights
+
+        if self.recipe.model.weights is not None:
+            return weights.load(model, self.recipe.model.weights)
+        if self.task.weights_backbone is not None:
+            return weights.load(model, self.task.weights_backbone, part="features")
+        return None
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 
@@ -283,7 +291,7 @@ class Training:
 
     def fresh_model(self) -> nn.Module:
         """A network as the one in training is, with other weights, in evaluation mode on the CPU."""
-        model = self.task.build_model(pretrained=False)
+        model = self.task.build_model()
         return (model if self.recipe.quantisation is None else quantised.fake_quantized(model, self.recipe)).eval()
 
     # -- measures ------------------------------------------------------------------------------------------------------

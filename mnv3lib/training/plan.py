@@ -194,7 +194,7 @@ def _counted(recipe: Recipe, num_classes: int) -> tuple[int, int]:
     from mnv3lib.training.evaluation import make_task
 
     with torch.device("meta"):
-        model: Any = make_task(recipe, num_classes).build_model(pretrained=False).eval()
+        model: Any = make_task(recipe, num_classes).build_model().eval()
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         if recipe.task == "segmentation":
             model(torch.empty(1, 3, recipe.data.train_size, recipe.data.train_size))

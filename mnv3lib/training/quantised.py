@@ -80,6 +80,6 @@ def load(path: str | PathLike[str]) -> FakeQuantized:
         raise CheckpointError(f"{path} holds no weights of a run: {error!r}") from error
     if recipe.quantisation is None:
         raise CheckpointError(f"{path} is of a run without recipe.quantisation: read it with mnv3lib.weights")
-    model = fake_quantized(make_task(recipe, classes).build_model(pretrained=False), recipe)
+    model = fake_quantized(make_task(recipe, classes).build_model(), recipe)
     load_exactly(model, weights, source=str(path))
     return model.eval()
