@@ -317,7 +317,7 @@ def _fasterrcnn(config: FasterRCNNConfig, resolution: int | tuple[int, int]) -> 
 
 def profile(
     config: MobileNetV3Config | LRASPPConfig | DeepLabV3Config | SSDLiteConfig | FasterRCNNConfig,
-    resolution: int | tuple[int, int] = 224,
+    resolution: int | tuple[int, int] | None = None,
 ) -> Profile:
     """Cost of ``config`` for one image.
 
@@ -325,7 +325,8 @@ def profile(
         config: any configuration, custom rows included, of :mod:`mnv3lib.config`, :mod:`mnv3lib.heads` or
             :mod:`mnv3lib.detectors`.
         resolution: side of a square image in pixels, or ``(height, width)``, as it enters the backbone. Networks for
-            detection bring images to a size of their own before: ``config.size`` for SSDLite.
+            detection bring images to a size of their own before, which is the default of these: squares of
+            ``config.size`` for SSDLite and of ``config.min_size`` for Faster R-CNN. For the others it is 224.
 
     Returns:
         A :class:`Profile`: the layers in the order they run, and totals. In Faster R-CNN, ``config.proposals`` regions
@@ -340,6 +341,8 @@ def profile(
     >>> report.parameters, report.macs
     (2542856, 56510400)
     """
+    if resolution is None:
+        resolution = getattr(config, "size", getattr(config, "min_size", 224))
     if isinstance(config, LRASPPConfig | DeepLabV3Config):
         return _segmentation(config, resolution)
     if isinstance(config, SSDLiteConfig | FasterRCNNConfig):

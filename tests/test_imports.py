@@ -36,9 +36,9 @@ ARROWS: dict[str, set[str]] = {
     "network": {"_checks", "blocks", "config"},
     "recipe": {"_checks", "config"},
     "data": {"_lazy", "_checks", "_files", "recipe"},
-    "weights": {"_checks", "_files", "config", "network", "rows"},
+    "tasks": {"_lazy", "_checks", "blocks", "config", "detectors", "heads", "network"},
+    "weights": {"_checks", "_files", "config", "detectors", "heads", "network", "rows", "tasks"},
     "wild": {"_checks", "blocks", "config", "rows", "weights"},
-    "tasks": {"_lazy", "_checks", "blocks", "config", "cost", "detectors", "heads", "network"},
     "deploy": {
         "_checks",
         "_files",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
@@ -10,46 +11,44 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mnv3lib._checks import nearest, unknown, value_of
-from mnv3lib.config import MobileNetV3Config, OnBackbone
+from mnv3lib.config import OnBackbone
 from mnv3lib.detectors import FasterRCNNConfig, SSDLiteConfig
 from mnv3lib.heads import DeepLabV3Config, LRASPPConfig
-from mnv3lib.network import MobileNetV3
 
-__all__ = ["BACKBONE", "build", "describe", "known_options", "weights_of"]
+__all__ = ["BACKBONE", "build", "describe", "kind_of", "known_options", "weights_of"]
 
 C = TypeVar("C", bound=OnBackbone)
 
 #: The option that names the weights of a classification network to start from.
 BACKBONE = "weights_backbone"
+#: What describes a network, and the name of the network's class.
+_CLASSES = {LRASPPConfig: "LRASPP", DeepLabV3Config: "DeepLabV3", SSDLiteConfig: "SSDLite",
+            FasterRCNNConfig: "FasterRCNN"}  # fmt: skip
 #: Before the names under which torchvision publishes weights.
 _PUBLISHED = "MobileNet_V3_{}_Weights."
 
 
-def build(config: MobileNetV3Config | OnBackbone) -> nn.Module:
+def kind_of(config: OnBackbone) -> type[nn.Module]:
+    """The class of the network that a configuration describes.
+
+    Raises:
+        TypeError: for what describes no network for segmentation or detection.
+    """
+    tasks = importlib.import_module("mnv3lib.tasks")  # which imports what is asked for, and not torchvision for all
+    for described, name in _CLASSES.items():
+        if isinstance(config, described):
+            found: type[nn.Module] = getattr(tasks, name)
+            return found
+    raise TypeError(f"config must describe a network for segmentation or detection, got {config!r}")
+
+
+def build(config: OnBackbone) -> nn.Module:
     """The network that a configuration describes, with fresh weights.
 
     Raises:
-        TypeError: for what is no configuration of a network.
+        TypeError: as :func:`kind_of`.
     """
-    if isinstance(config, MobileNetV3Config):
-        return MobileNetV3(config)
-    if isinstance(config, LRASPPConfig):
-        from mnv3lib.tasks.lraspp import LRASPP
-
-        return LRASPP(config)
-    if isinstance(config, DeepLabV3Config):
-        from mnv3lib.tasks.deeplabv3 import DeepLabV3
-
-        return DeepLabV3(config)
-    if isinstance(config, SSDLiteConfig):
-        from mnv3lib.tasks.ssdlite import SSDLite
-
-        return SSDLite(config)
-    if isinstance(config, FasterRCNNConfig):
-        from mnv3lib.tasks.fasterrcnn import FasterRCNN
-
-        return FasterRCNN(config)
-    raise TypeError(f"config must be the configuration of a network, got {config!r}")
+    return kind_of(config)(config)
 
 
 def known_options(described: Callable[..., OnBackbone]) -> list[str]:

@@ -28,7 +28,6 @@ import mnv3lib
 from mnv3lib import weights
 from mnv3lib._checks import non_negative_int, positive_int
 from mnv3lib.data.datasets import check_classes
-from mnv3lib.network import MobileNetV3
 from mnv3lib.recipe import Recipe
 from mnv3lib.training.averaging import average_checkpoints
 from mnv3lib.training.checkpoint import Checkpoints, load_exactly, read, write_bytes
@@ -302,7 +301,7 @@ class _Run:
         load_exactly(best_model, processes.broadcast(state), source=str(path))
         if self.first:
             self._write_report(best, report)
-            if isinstance(best_model, MobileNetV3):
+            if self.recipe.quantisation is None:
                 about = {"recipe": self.recipe.to_yaml(), "measure": f"{self.measure} {best.value:.6g}"}
                 if self.changes:
                     about["changes"] = json.dumps(self.changes)

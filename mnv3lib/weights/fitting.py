@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from mnv3lib.config import MobileNetV3Config
 from mnv3lib.network import MobileNetV3
 from mnv3lib.rows import InvertedResidualConfig
 from mnv3lib.weights.files import Checkpoint
-from mnv3lib.weights.metadata import CONFIG, config_in
-from mnv3lib.weights.names import LAYOUTS, Layout, layout_of, names_in_file
+from mnv3lib.weights.metadata import CONFIG, backbone_of, config_in
+from mnv3lib.weights.names import Layout, layout_of, names_in_file
 from mnv3lib.weights.report import Report, Shape
 from mnv3lib.weights.tensors import not_finite, number_kind, too_large, why_not_plain
 from mnv3lib.weights.wrappers import plain_names, plain_targets
@@ -25,6 +26,8 @@ __all__ = ["ADAPTABLE", "Fit", "fit"]
 #: What of a network may differ from that of the file.
 ADAPTABLE = ("num_classes", "in_channels")
 
+#: What of a head no shape shows.
+_OF_HEADS = ("form", "atrous_rates")
 _STEM = "features.0.0.weight"
 _COUNTER = ".num_batches_tracked"
 
@@ -38,6 +41,7 @@ class Fit:
         copies: tensors by their names in the network, of the network's shapes.
         drawn: names of what is drawn anew.
         zeroed: names of counters to set to 0.
+        names_classes: whether the file's names of classes are those of the network, whose last layers it fills.
         report: of all this.
     """
 
@@ -45,22 +49,29 @@ class Fit:
     copies: dict[str, Tensor] = field(default_factory=dict)
     drawn: list[str] = field(default_factory=list)
     zeroed: list[str] = field(default_factory=list)
+    names_classes: bool = False
     report: Report = field(init=False)
 
 
 def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection[str]) -> Fit:
     """Match names, then kinds, shapes and settings; arguments as in :func:`mnv3lib.weights.load`."""
     state: dict[str, Tensor] = network.state_dict()
-    config = network.config if isinstance(network, MobileNetV3) else None
-    as_is = config is None and set(state) <= set(checkpoint.tensors)
+    config = getattr(network, "config", None)
+    backbone, whole = backbone_of(config), isinstance(network, MobileNetV3)
+    mapped = whole or (backbone is not None and part == "features")  # otherwise names are its own only
+    as_is = not mapped and set(state) <= set(checkpoint.tensors)
     targets = state if as_is else {name: state[own] for name, own in plain_targets(list(state)).items()}
-    in_file, left_out = plain_names(checkpoint.tensors, list(targets), known=config is not None)
-    own = layout_of(targets)
-    if config is not None:
-        layout = layout_of(in_file)
-        theirs, last = names_in_file(config, layout, targets), own.last
+    in_file, left_out = plain_names(checkpoint.tensors, list(targets), known=mapped)
+    own, layout = layout_of(targets), layout_of(in_file)
+    spare: set[str] = set()
+    if mapped and backbone is not None:
+        ours = {name: name for name in targets} if whole else _features_in(backbone, own)
+        named = names_in_file(backbone, layout, ours)
+        theirs = {inner: named[name] for name, inner in ours.items() if name in named}
+        spare = {theirs.pop(inner) for inner in [*theirs] if inner not in targets}  # counters, if norms are fixed
+        stem, last = ours[_STEM], own.last
     else:
-        layout, theirs = LAYOUTS[-1]._replace(words="its own kind"), {name: name for name in targets}
+        theirs, stem = {name: name for name in targets}, ""
         last = own.last if own.mark else ""  # of a network that nothing is known of, none
     wanted = [name for name in targets if part == "all" or name.startswith(own.backbone)]
     if part == "features" and not wanted:
@@ -84,43 +95,54 @@ def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection
         tensor = checkpoint.tensors[key]
         if key != name:
             renamed[name] = key
-        against = _against(tensor, target, checked=config is not None)
+        against = _against(tensor, target, checked=backbone is not None)
         if against:
             conflicts.append(f"{name}: {against}")
             continue
-        if name == "classifier.0.weight" and layout.name == "timm" and tensor.shape[2:] == (1, 1):
+        if whole and name == "classifier.0.weight" and layout.name == "timm" and tensor.shape[2:] == (1, 1):
             tensor = tensor.flatten(1)  # a convolution of pooled maps
         if tensor.shape == target.shape:
             done.copies[name] = tensor
             if tensor.dtype != target.dtype:
                 adapted[name] = _types(tensor, target)
         elif drawn and re.fullmatch(rf"({last})\.(weight|bias)", name):
-            if config:
+            if whole:
                 done.drawn.append(name)
                 adapted[name] = f"{len(tensor)} classes in the file, {len(target)} here: drawn anew"
             else:
                 adapted[name] = f"{len(tensor)} outputs in the file, {len(target)} here: left as it was"
-        elif config and "in_channels" in adapt and name == _STEM and _other_channels(tensor, target):
+        elif "in_channels" in adapt and name == stem and _other_channels(tensor, target):
             done.copies[name], adapted[name] = _adapted_stem(tensor, target.shape[1])
         else:
             misshaped[name] = (tuple(tensor.shape), tuple(target.shape))
 
     used = {theirs.get(name) for name in wanted}
-    unasked = {theirs.get(name) for name in targets} - used
-    others = layout.others if config else own.others if part == "features" else ()
+    unasked = ({theirs.get(name) for name in targets} | spare) - used
+    others = layout.others if mapped else own.others if part == "features" else ()
     unexpected: list[str] = []
     for name, key in in_file.items():
         if name not in used:
             left = name in unasked or name.startswith(others)
+            left = left or (mapped and not whole and not name.startswith(layout.backbone))
             (left_out if left else unexpected).append(key)
-    if isinstance(network, MobileNetV3):
-        conflicts += _otherwise(network.config, layout, checkpoint)
+    lasts = [name for name in targets if last and re.fullmatch(rf"({last})\.weight", name)]
+    done.names_classes = backbone is not None and bool(lasts) and all(name in done.copies for name in lasts)
+    if backbone is not None:
+        conflicts += _otherwise(config, backbone, layout, checkpoint, whole=part == "all")
         conflicts += _other_names(network, done, checkpoint)
+    words = layout.words if mapped else "its own kind"
     done.report = Report(
-        checkpoint.source, layout.words, tuple(done.copies), renamed, adapted, tuple(missing), tuple(unexpected),
+        checkpoint.source, words, tuple(done.copies), renamed, adapted, tuple(missing), tuple(unexpected),
         misshaped, tuple(conflicts), tuple(left_out),
     )  # fmt: skip
     return done
+
+
+def _features_in(backbone: MobileNetV3Config, layout: Layout) -> dict[str, str]:
+    """Names in a classification network of all tensors before the pooling, to those in a network of another task."""
+    with torch.device("meta"):
+        names = [name for name in MobileNetV3(backbone).state_dict() if name.startswith("features.")]
+    return names_in_file(backbone, layout, names)
 
 
 def _types(tensor: Tensor, target: Tensor) -> str:
@@ -173,31 +195,39 @@ def _adapted_stem(tensor: Tensor, channels: int) -> tuple[Tensor, str]:
     return weight, f"3 channels in the file, {channels} here: in turn, times 3 / {channels}"
 
 
-def _otherwise(config: MobileNetV3Config, layout: Layout, checkpoint: Checkpoint) -> Iterable[str]:
+def _otherwise(
+    config: Any, backbone: MobileNetV3Config, layout: Layout, checkpoint: Checkpoint, *, whole: bool
+) -> Iterable[str]:
     """Settings that no shape shows, and with which the same weights give other numbers."""
-    here = (config.norm_eps, config.padding)
-    if layout.settings and here not in layout.settings:
-        allowed = " or ".join(f"norm_eps={eps:g} with padding={padding!r}" for eps, padding in layout.settings)
-        yield f"{layout.words} has {allowed}; this network has norm_eps={here[0]:g} with padding={here[1]!r}"
-    if CONFIG in checkpoint.metadata:
-        trained = config_in(checkpoint.metadata, checkpoint.source)
-        for name in ("norm_eps", "padding", "activation"):
-            if getattr(trained, name) != getattr(config, name):
-                yield f"trained with {name}={getattr(trained, name)!r}, this network has {getattr(config, name)!r}"
-        for number, (old, new) in enumerate(zip(trained.rows, config.rows, strict=False), start=1):
-            if old.activation != new.activation:
-                yield f"row {number} was trained with activation={old.activation!r}, here it has {new.activation!r}"
-            if old.use_shortcut != new.use_shortcut:
-                yield f"row {number} was trained {_shortcut(old)}, here it is {_shortcut(new)}"
+    if CONFIG not in checkpoint.metadata:
+        here = (backbone.norm_eps, backbone.padding)
+        if layout.settings and here not in layout.settings:
+            allowed = " or ".join(f"norm_eps={eps:g} with padding={padding!r}" for eps, padding in layout.settings)
+            yield f"{layout.words} has {allowed}; this network has norm_eps={here[0]:g} with padding={here[1]!r}"
+        return
+    described = config_in(checkpoint.metadata, checkpoint.source)
+    trained = backbone_of(described)
+    assert trained is not None
+    for name in ("norm_eps", "padding", "activation"):
+        if getattr(trained, name) != getattr(backbone, name):
+            yield f"trained with {name}={getattr(trained, name)!r}, this network has {getattr(backbone, name)!r}"
+    for number, (old, new) in enumerate(zip(trained.rows, backbone.rows, strict=False), start=1):
+        if old.activation != new.activation:
+            yield f"row {number} was trained with activation={old.activation!r}, here it has {new.activation!r}"
+        if old.use_shortcut != new.use_shortcut:
+            yield f"row {number} was trained {_shortcut(old)}, here it is {_shortcut(new)}"
+    for name in _OF_HEADS if whole and type(described) is type(config) else ():
+        if getattr(described, name, None) != getattr(config, name, None):
+            yield f"trained with {name}={getattr(described, name)!r}, this network has {getattr(config, name)!r}"
 
 
 def _shortcut(row: InvertedResidualConfig) -> str:
     return "with a shortcut" if row.use_shortcut else "without a shortcut"
 
 
-def _other_names(network: MobileNetV3, fitted: Fit, checkpoint: Checkpoint) -> Iterable[str]:
+def _other_names(network: Any, fitted: Fit, checkpoint: Checkpoint) -> Iterable[str]:
     """Outputs that mean other classes than those of the file, whose weights they would get."""
     there, here = checkpoint.classes, network.classes
-    if "classifier.3.weight" in fitted.copies and there is not None and here is not None and there != here:
+    if fitted.names_classes and there is not None and here is not None and there != here:
         first = next((pair for pair in zip(there, here, strict=False) if pair[0] != pair[1]), (len(there), len(here)))
         yield f"the names of the classes: {first[0]!r} in the file is {first[1]!r} here"

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-import mnv3lib
-from mnv3lib._checks import boolean, one_of
+from mnv3lib._checks import boolean, no_other_keywords, one_of
+from mnv3lib.config import MobileNetV3Config
 from mnv3lib.network import MobileNetV3
 from mnv3lib.weights.catalogue import network_for
 from mnv3lib.weights.containers import state_dict_in
 from mnv3lib.weights.errors import WeightsError
 from mnv3lib.weights.files import Checkpoint, Source, read
 from mnv3lib.weights.fitting import ADAPTABLE, Fit, fit
-from mnv3lib.weights.metadata import CLASSIFICATION, CONFIG, config_in
+from mnv3lib.weights.metadata import CLASSIFICATION, CONFIG, Config, config_in
 from mnv3lib.weights.names import LAYOUTS, names_in_file
 from mnv3lib.weights.report import Report
 from mnv3lib.weights.tensors import why_not_plain
@@ -42,9 +42,10 @@ def load(
 
     Known are torchvision's names for classification, LR-ASPP, DeepLabV3, SSDLite and Faster R-CNN, timm's, and ours;
     what wrappers add (``module.``, ``_orig_mod.``) is taken off, and so is the name of what holds the network, as in
-    ``model.features.0.0.weight`` or ``detector.backbone.features.0.0.weight``. A network that is not a
-    :class:`mnv3lib.network.MobileNetV3` takes its own names only, with or without wrappers and ``model.``, ``net.``,
-    ``network.`` or ``backbone.`` in front.
+    ``model.features.0.0.weight`` or ``detector.backbone.features.0.0.weight``. The backbone of this library's networks
+    for segmentation and detection takes all of these too, with ``part="features"``. As a whole these, and networks of
+    others, take their own names only, with or without wrappers and ``model.``, ``net.``, ``network.`` or ``backbone.``
+    in front.
 
     Args:
         network: to be filled, in place, also inside ``DistributedDataParallel`` or ``torch.compile``. If the file has
@@ -55,8 +56,8 @@ def load(
             the head of another task.
         adapt: what may differ. With ``"num_classes"``, the last layer is drawn anew if the file has another number of
             classes; with ``"in_channels"``, the first layer takes 3 channels' weights for another number of channels:
-            their sum for 1, else repeated in turn and scaled by 3 / channels. Of torchvision's networks for other tasks
-            the number of classes may differ: their last layers stay as they were.
+            their sum for 1, else repeated in turn and scaled by 3 / channels. Of networks for other tasks the number of
+            classes may differ: their last layers stay as they were.
         strict: False copies what fits and reports the rest.
         sha256: of a file, see :func:`mnv3lib.weights.read`.
         entry: which part of the source, see :func:`mnv3lib.weights.read`.
@@ -94,8 +95,8 @@ def load(
     if strict and not report.fits:
         raise WeightsError(f"nothing was loaded, the weights do not fit.\n{report.short()}{_advice(report)}", report)
     _fill(fitted)
-    if isinstance(network, MobileNetV3) and "classifier.3.weight" in fitted.copies and checkpoint.classes is not None:
-        network.classes = checkpoint.classes
+    if fitted.names_classes and checkpoint.classes is not None:
+        network.classes = checkpoint.classes  # type: ignore[assignment]
     return report
 
 
@@ -152,7 +153,7 @@ def load_network(
     sha256: str | None = None,
     entry: str | None = None,
     **options: Any,
-) -> MobileNetV3:
+) -> Any:
     """Build a network and fill it: from a file of :func:`mnv3lib.weights.save` alone, or by ``name`` from any other.
 
     Args:
@@ -161,11 +162,14 @@ def load_network(
         name: what torchvision or timm calls it, see :func:`mnv3lib.weights.network_for`; None for what the file says.
         sha256, entry: see :func:`mnv3lib.weights.read`.
         options: what is to differ, e.g. ``num_classes=10``; see :func:`load` for what that does to the weights. Only
-            what is given here may differ.
+            what is given here may differ. Of networks for segmentation and detection these are fields of their
+            configurations.
 
     Returns:
-        The network, in training mode as all new ones. Its ``classes`` are the names in the file, if it has them and
-        the last layer was copied.
+        The network, in training mode as all new ones: a :class:`mnv3lib.network.MobileNetV3`, or what the file says,
+        :class:`mnv3lib.tasks.LRASPP`, :class:`mnv3lib.tasks.DeepLabV3`, :class:`mnv3lib.tasks.SSDLite` or
+        :class:`mnv3lib.tasks.FasterRCNN`. Its ``classes`` are the names in the file, if it has them and the last layer
+        was copied.
 
     Raises:
         WeightsError, FileNotFoundError, DownloadError, TypeError, ValueError: see :func:`load`.
@@ -176,19 +180,29 @@ def load_network(
         checkpoint = _of_memory(source, entry)
     else:
         checkpoint = read(source, sha256=sha256, entry=entry)
-    if checkpoint.kind not in (None, CLASSIFICATION):
-        raise WeightsError(
-            f"{checkpoint.source} is for a network of the kind {checkpoint.kind!r}, mnv3lib {mnv3lib.__version__} "
-            f"builds {CLASSIFICATION!r} only"
-        )
     if name is not None:
-        network = network_for(name, **options)
+        if checkpoint.kind not in (None, CLASSIFICATION):
+            raise WeightsError(
+                f"{checkpoint.source} is for a network of the kind {checkpoint.kind!r}, names build "
+                f"{CLASSIFICATION!r} only: leave name out"
+            )
+        network: nn.Module = network_for(name, **options)
     elif CONFIG not in checkpoint.metadata:
         raise WeightsError(f"{checkpoint.source} does not say which network it is for: give its name, or use load()")
     else:
-        network = MobileNetV3(replace(config_in(checkpoint.metadata, checkpoint.source), **options))
+        network = _described(config_in(checkpoint.metadata, checkpoint.source), options)
     load(network, checkpoint, adapt=[option for option in ADAPTABLE if option in options])
     return network
+
+
+def _described(config: Config, options: dict[str, Any]) -> nn.Module:
+    """A fresh network of a configuration, some of whose fields are to differ."""
+    no_other_keywords("load_network", options, [field.name for field in fields(config)])
+    if isinstance(config, MobileNetV3Config):
+        return MobileNetV3(replace(config, **options))
+    from mnv3lib.tasks.builders import build
+
+    return build(replace(config, **options))
 
 
 def timm_state_dict(network: MobileNetV3) -> dict[str, Tensor]:

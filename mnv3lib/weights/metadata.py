@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import mnv3lib
-from mnv3lib.config import MobileNetV3Config
+from mnv3lib._checks import nearest, value_of
+from mnv3lib.config import MobileNetV3Config, OnBackbone
+from mnv3lib.detectors import FasterRCNNConfig, SSDLiteConfig
+from mnv3lib.heads import DeepLabV3Config, LRASPPConfig
 from mnv3lib.weights.errors import WeightsError
 
 __all__ = [
@@ -20,6 +23,9 @@ __all__ = [
     "CLASSIFICATION",
     "CONFIG",
     "DIGEST",
+    "KINDS",
+    "Config",
+    "backbone_of",
     "class_names",
     "classes_in",
     "config_in",
@@ -29,18 +35,37 @@ __all__ = [
     "kind_in",
 ]
 
-VERSION, CONFIG, KIND = "mnv3lib_version", "mnv3lib_config", "mnv3lib_kind"
+VERSION, CONFIG, KIND, NETWORK = "mnv3lib_version", "mnv3lib_config", "mnv3lib_kind", "mnv3lib_network"
 CLASSES, DIGEST = "mnv3lib_classes", "mnv3lib_sha256"
 #: The kind of network that :class:`mnv3lib.network.MobileNetV3` is; before there were others, files did not say it.
 CLASSIFICATION = "classification"
 
+Config = MobileNetV3Config | LRASPPConfig | DeepLabV3Config | SSDLiteConfig | FasterRCNNConfig
+#: The networks of each kind by the name that files have for them, and what describes them.
+KINDS: dict[str, dict[str, type[Config]]] = {
+    CLASSIFICATION: {"mobilenet_v3": MobileNetV3Config},
+    "segmentation": {"lraspp": LRASPPConfig, "deeplabv3": DeepLabV3Config},
+    "detection": {"ssdlite": SSDLiteConfig, "fasterrcnn": FasterRCNNConfig},
+}
 
-def described(config: MobileNetV3Config, classes: tuple[str, ...] | None) -> dict[str, str]:
-    """What a classification network is to be built from."""
+
+def backbone_of(config: object) -> MobileNetV3Config | None:
+    """The classification network in what describes any network of this library; None for what does not."""
+    if isinstance(config, OnBackbone):
+        return config.backbone
+    return config if isinstance(config, MobileNetV3Config) else None
+
+
+def described(config: Config, classes: tuple[str, ...] | None) -> dict[str, str]:
+    """What a network is to be built from."""
+    kind, network = next(
+        (kind, network) for kind, known in KINDS.items() for network in known if type(config) is known[network]
+    )
     written = {
         "format": "pt",
         VERSION: mnv3lib.__version__,
-        KIND: CLASSIFICATION,
+        KIND: kind,
+        NETWORK: network,
         CONFIG: json.dumps(config.to_dict()),
         "num_classes": str(config.num_classes),
     }
@@ -91,14 +116,22 @@ def classes_in(metadata: Mapping[str, str], shown: str) -> tuple[str, ...] | Non
         raise WeightsError(f"{shown}: its names of classes are no good: {error}") from error
 
 
-def config_in(metadata: Mapping[str, str], shown: str) -> MobileNetV3Config:
+def config_in(metadata: Mapping[str, str], shown: str) -> Config:
     """The configuration that :func:`described` wrote.
 
     Raises:
-        WeightsError: if it makes no sense to this version of the library.
+        WeightsError: if it makes no sense to this version of the library, or is of a kind that it does not build.
     """
+    kind = kind_in(metadata)
+    if kind not in KINDS:
+        raise WeightsError(
+            f"{shown} is for a network of the kind {kind!r}, mnv3lib {mnv3lib.__version__} builds "
+            f"{', '.join(map(repr, KINDS))} only{nearest(kind, KINDS)}"
+        )
+    # Files of classification networks did not say the network while there was no other.
+    network = metadata.get(NETWORK, "mobilenet_v3" if kind == CLASSIFICATION else None)
     try:
-        return MobileNetV3Config.from_dict(json.loads(metadata[CONFIG]))
+        return value_of(NETWORK, network, KINDS[kind]).from_dict(json.loads(metadata[CONFIG]))
     except (TypeError, ValueError) as error:
         version = metadata.get(VERSION, "an unknown version")
         raise WeightsError(f"{shown}: the configuration, by mnv3lib {version}, is no good: {error}") from error
