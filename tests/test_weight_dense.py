@@ -110,16 +110,15 @@ def test_files_of_other_networks_are_refused(name: str, tmp_path: Path) -> None:
     for other in CONFIGS:
         if other != name:
             assert refused(network_of(other), path, "missing from the file").missing
-    assert refused(small_network(), path, "missing from the file", "classifier.0.weight").missing
+    assert "classifier.0.weight" in refused(small_network(), path, "missing from the file").missing
     assert "cat" not in str(refused(network_of(name), small_network().state_dict(), "missing"))
 
 
 def test_what_no_shape_shows_is_compared(tmp_path: Path) -> None:
     paths = {name: weights.save(network_of(name), tmp_path / f"{name}.safetensors") for name in CONFIGS}
-    form = builders.build(lraspp("small", **TINY, inter_channels=16, norm_eps=0.01))
-    assert "trained with form='paper', this network has 'torchvision'" in str(
-        refused(form, paths["lraspp"], "missing").conflicts
-    )
+    form = builders.build(lraspp("small", **TINY, inter_channels=16, norm_eps=0.01, reduced_tail=True))
+    report = refused(form, paths["lraspp"], "of another shape")
+    assert "trained with form='paper', this network has 'torchvision'" in report.conflicts
     rates = builders.build(deeplabv3("small", **TINY, aux_loss=True, atrous_rates=(2, 6), dilated=False))
     report = refused(rates, paths["deeplabv3"], "trained with atrous_rates=(2, 5), this network has (2, 6)")
     assert len(report.conflicts) == 1
@@ -170,7 +169,8 @@ def test_a_detector_that_has_worked_is_saved(name: str, tmp_path: Path) -> None:
     """What it keeps from image to image decides nothing."""
     network = network_of(name)
     found_by(network)
-    network.train()([batch(3, 40, 56)], [{"boxes": torch.tensor([[4.0, 6, 30, 39]]), "labels": torch.tensor([1])}])
+    target = {"boxes": torch.tensor([[4.0, 6, 30, 39]]), "labels": torch.tensor([1])}
+    network.train()([batch(3, 40, 56)] * 2, [target] * 2)
     assert load_network(weights.save(network, tmp_path / "a.safetensors")).config == network.config
 
 
@@ -231,18 +231,16 @@ def test_a_backbone_from_any_file(name: str, tmp_path: Path) -> None:
         other: Any = builders.build(described("small", **TINY))
         other.backbone.load_state_dict(theirs.features.state_dict())
         states[kind] = other.state_dict()
-    settings = {"norm_eps": 0.001} if name != "lraspp" else {}
-    described = {"lraspp": lraspp, "deeplabv3": deeplabv3, "ssdlite": ssdlite, "fasterrcnn": fasterrcnn}[name]
-    if name == "ssdlite":
-        settings["reduced_tail"] = False
+    described: Any = {"lraspp": lraspp, "deeplabv3": deeplabv3, "ssdlite": ssdlite, "fasterrcnn": fasterrcnn}[name]
+    settings: dict[str, Any] = {"reduced_tail": False}
     expected = None
     for words, state in states.items():
         torch.manual_seed(0)
-        network: Any = builders.build(described("small", **TINY, **settings))  # type: ignore[operator]
+        settings["norm_eps"] = 1e-5 if "timm" in words else 0.001
+        network: Any = builders.build(described("small", **TINY, **settings))
         head = {key: value.clone() for key, value in network.state_dict().items()}
         report = load(network, state, part="features")
         assert report.fits
-        assert not report.unexpected
         found = {key: network.state_dict()[key] for key in report.loaded}
         assert len(found) == len(theirs.features.state_dict())
         assert all(same_bits(network.state_dict()[key], head[key]) for key in head if key not in found)
@@ -252,12 +250,6 @@ def test_a_backbone_from_any_file(name: str, tmp_path: Path) -> None:
             assert found.keys() == expected.keys()
             assert all(same_bits(found[key], expected[key]) for key in found)
         expected = found
-    with torch.no_grad():
-        images = batch(1, 3, 64, 64)
-        last = [*theirs.eval().features(images).flatten()]
-        body = network.eval().backbone(images)
-    if name in ("lraspp", "deeplabv3"):
-        assert body[1].numel() >= len(last)
 
 
 def test_torchvisions_detectors_fill_each_other_s_backbones() -> None:

@@ -39,7 +39,7 @@ from mnv3lib.recipe.schedule import CURVES
 __all__ = ["NETWORKS", "SECTIONS", "Augment", "Averaging", "Data", "Model", "Optimiser", "Precision", "Quantisation",
            "Schedule"]  # fmt: skip
 
-#: The networks of this library by name; any other name is torchvision's.
+#: The networks for classification by name; any other name is that of a network for another task.
 NETWORKS = {f"mobilenet_v3_{name}": variant.config for name, variant in VARIANTS.items()}
 
 #: Channels of the widest layer, a hundred times as many as any published network has.
@@ -81,9 +81,11 @@ class Model:
     """Which network; the keywords are those of :func:`mnv3lib.config.large`.
 
     Attributes:
-        name: ``"mobilenet_v3_small"`` and so on, or a torchvision detection or segmentation builder by its name.
-        options: e.g. ``width_mult``, ``reduced_tail``, ``dropout``, ``stochastic_depth``; for a torchvision builder its
-            keywords, of which ``weights_backbone`` is a file that torchvision fetches.
+        name: ``"mobilenet_v3_small"`` and so on; for segmentation a key of :data:`mnv3lib.heads.SEGMENTATION`, for
+            detection one of :data:`mnv3lib.detectors.DETECTION`.
+        options: e.g. ``width_mult``, ``reduced_tail``, ``dropout``, ``stochastic_depth``; for segmentation and detection
+            the keywords of that network, and ``weights_backbone``: the weights of a classification to start from, a
+            file, URL, hub id, ``shipped:…`` or a name under which torchvision publishes them, ``IMAGENET1K_V1``.
         weights: a file, URL or hub id to start from, or None for fresh weights.
         freeze: ``"nothing"``, ``"backbone"`` (train the head only) or ``"norm"`` (batch norm in evaluation mode).
     """

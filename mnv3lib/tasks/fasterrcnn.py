@@ -39,7 +39,8 @@ class FasterRCNN(TorchvisionFasterRCNN):
 
     Raises:
         TypeError: if ``config`` is no :class:`mnv3lib.detectors.FasterRCNNConfig`.
-        ValueError: in training, for a label that is not from 1 to ``num_classes - 1``.
+        ValueError: in training, for a label that is not from 1 to ``num_classes - 1``; and for an image that is so long
+            that nothing is left of its shorter side when the longer one has ``max_size``.
 
     Shape:
         images (3, H, W) from 0 to 1, each of its own size; targets are dictionaries of ``"boxes"`` (N, 4), left, top,
@@ -78,6 +79,14 @@ class FasterRCNN(TorchvisionFasterRCNN):
         self.classes: tuple[str, ...] | None = None
 
     def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Any:
+        most = self.config.max_size
+        for index, image in enumerate(images):
+            height, width = image.shape[-2:]
+            if max(height, width) > most * min(height, width):
+                raise ValueError(
+                    f"images[{index}] must have sides of a ratio of at most {most}, which is max_size, "
+                    f"got {height}×{width}"
+                )
         if self.training:
             check_labels(targets, self.config.num_classes)
         return super().forward(images, targets)

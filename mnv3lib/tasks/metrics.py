@@ -99,14 +99,17 @@ class IntersectionOverUnion(Metric):
         self.loss += other.loss
         self.images += other.images
 
+    def of_classes(self) -> Tensor:
+        """IoU of each class, (K,) float64; NaN for one that neither is there nor was found."""
+        right = self.confusion.diagonal().double()
+        return right / (self.confusion.sum(0) + self.confusion.sum(1) - right)
+
     def compute(self) -> dict[str, float]:
         confusion = self.confusion.double()
-        right = confusion.diagonal()
-        union = confusion.sum(0) + confusion.sum(1) - right
         return {
             "loss": self.loss / self.images,
-            "miou": float((right / union)[union > 0].mean()),
-            "pixel_accuracy": float(right.sum() / confusion.sum()),
+            "miou": float(self.of_classes().nanmean()),
+            "pixel_accuracy": float(confusion.diagonal().sum() / confusion.sum()),
         }
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from mnv3lib.recipe import Recipe
-from mnv3lib.tasks import Classification, Detection, Segmentation, Task
+from mnv3lib.tasks import Classification, Detection, Metric, Segmentation, Task
 from mnv3lib.training import augment
 from mnv3lib.training.distributed import Processes, choose_device
 
@@ -73,6 +73,7 @@ def evaluate(
     task: Task,
     processes: Processes | None = None,
     workers: int = 0,
+    metric: Metric | None = None,
 ) -> dict[str, float]:
     """Measure a network, which must be the same in all processes; each takes its share of the images.
 
@@ -83,10 +84,11 @@ def evaluate(
         task: what is measured.
         processes: this process among those that measure together; all get the same.
         workers: processes that prepare images, for each.
+        metric: what gathers; of one that is given more can be asked than what is returned.
     """
     processes = processes or Processes()
     module.eval()
-    metric = task.metric()
+    metric = metric or task.metric()
     loader = DataLoader(
         Subset(images, range(processes.rank, len(images), processes.world)),
         batch_size=max(1, recipe.batch_size // (recipe.accumulate * processes.world)),
