@@ -392,7 +392,7 @@ MISTAKES = [
         "cost.py",
         "    walk.waiting = after + inside\n",
         "    walk.waiting = held\n",
-        ("test_segmentation.py::test_the_finer_map_waits_in_the_backbone",),
+        ("test_costs_segmentation.py::test_the_finer_map_waits_in_the_backbone",),
     ),
     # Networks for detection
     Mistake(
@@ -428,7 +428,7 @@ MISTAKES = [
         "cost.py",
         "layer._replace(parameters=0)",
         "layer",
-        ("test_detection.py::test_costs_equal_torch_s",),
+        ("test_costs_detection.py::test_costs_equal_torch_s",),
     ),
     Mistake(
         "ground outside of a mask counted as a class",

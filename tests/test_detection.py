@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from ledger import Deviation, worst, worst_of
-from reference import assert_same_state, batch, calibrate, same_bits
-from test_cost import kept, watch, without_the_uncounted
+from dense import assert_same_network, both_from_one_seed, build, on_meta
+from ledger import Deviation
+from reference import assert_same_state, batch, calibrate
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 from torchvision.models.detection import _utils as utils
 from torchvision.models.detection import backbone_utils
@@ -56,47 +55,17 @@ def targets(*, empty: bool = False) -> list[dict[str, Tensor]]:
     ]
 
 
-def build(config: DetectionConfig) -> SSDLite | FasterRCNN:
-    return SSDLite(config) if isinstance(config, SSDLiteConfig) else FasterRCNN(config)  # type: ignore[arg-type]
-
-
-def on_meta(config: DetectionConfig) -> SSDLite | FasterRCNN:
-    with torch.device("meta"):
-        return build(config).eval()
-
-
 def assert_same_detector(ours: nn.Module, theirs: nn.Module, deviation: Deviation) -> None:
     """Weights, detections, losses, gradients and statistics, and which parameters learn."""
-    deviation(worst_of(ours.state_dict(), theirs.state_dict()))
-    assert_same_state(ours, theirs)
-    learning = [[name for name, p in network.named_parameters() if p.requires_grad] for network in (ours, theirs)]
-    assert learning[0] == learning[1]
-    for network in (ours, theirs):
-        torch.manual_seed(1)
-        calibrate(network, IMAGES)  # type: ignore[arg-type]
-    with torch.no_grad():
-        found, expected = ours(IMAGES), theirs(IMAGES)
-    for one, other in zip(found, expected, strict=True):
-        assert list(one) == list(other)
-        for name in other:
-            deviation(worst(one[name], other[name]))
-            assert same_bits(one[name], other[name])
-    assert sum(len(one["boxes"]) for one in expected) > 0
-    losses, states = [], []
-    for network in (ours.train(), theirs.train()):
-        torch.manual_seed(2)
-        losses.append(network(IMAGES, targets(empty=True)))
-        torch.stack(list(losses[-1].values())).sum().backward()
-        states.append(torch.get_rng_state())
-    assert torch.equal(*states), "another number of random numbers drawn"
-    assert list(losses[0]) == list(losses[1])
-    deviation(worst_of(*losses))
-    grads = [{name: p.grad for name, p in net.named_parameters() if p.requires_grad} for net in (ours, theirs)]
-    deviation(worst_of(*grads))
-    assert list(grads[0]) == list(grads[1])
-    assert all(same_bits(grads[0][name], grad) for name, grad in grads[1].items())
-    assert all(p.grad is None for p in ours.parameters() if not p.requires_grad)
-    assert_same_state(ours, theirs)
+    assert_same_network(
+        ours,
+        theirs,
+        deviation,
+        found=lambda network: network(IMAGES),
+        trained=lambda network: network(IMAGES, targets(empty=True)),
+        loss=lambda losses: torch.stack(list(losses.values())).sum(),
+        prepare=lambda network: calibrate(network, IMAGES),  # type: ignore[arg-type]
+    )
 
 
 # --- torchvision's ----------------------------------------------------------------------------------------------------
@@ -117,13 +86,11 @@ def assert_same_detector(ours: nn.Module, theirs: nn.Module, deviation: Deviatio
 )
 def test_equal_to_torchvision(builder: str, deviation: Deviation) -> None:
     options = {"num_classes": 4, **BUILDERS[builder]}
-    torch.manual_seed(0)
-    ours = getattr(mnv3lib, builder)(**options)
-    state = torch.get_rng_state()
-    torch.manual_seed(0)
-    theirs = getattr(models.detection, builder)(**PLAIN, **options)
-    assert torch.equal(state, torch.get_rng_state()), "another number of random numbers drawn"
-    assert_same_detector(ours, theirs, deviation)
+    networks = both_from_one_seed(
+        lambda: getattr(mnv3lib, builder)(**options),
+        lambda: getattr(models.detection, builder)(**PLAIN, **options),
+    )
+    assert_same_detector(*networks, deviation)
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
@@ -205,11 +172,8 @@ def test_any_backbone_has_torchvisions_parts(
         config: DetectionConfig = ssdlite(variant, size=96, **more, **options)
     else:
         config = fasterrcnn(variant, **TINY, frozen_norm=learning == 2, **more, **options)
-    torch.manual_seed(0)
-    ours = build(config)
-    torch.manual_seed(0)
-    theirs = torchvisions(config, variant, **options)
-    assert_same_detector(ours, theirs, deviation)
+    networks = both_from_one_seed(lambda: build(config), lambda: torchvisions(config, variant, **options))
+    assert_same_detector(*networks, deviation)
 
 
 @pytest.mark.parametrize(
@@ -324,122 +288,6 @@ def test_a_full_pyramid_has_three_resolutions() -> None:
             assert [found.shape[-1] for found in maps.values()] == expected
     with pytest.raises(ValueError, match=r"8, 16 and 32 for full_pyramid, got \(4, 8, 16\)"):
         fasterrcnn("large", full_pyramid=True, dilated=True)
-
-
-# --- costs ------------------------------------------------------------------------------------------------------------
-
-
-class Layers(nn.Module):
-    """A detector without what resizes, matches and chooses; Faster R-CNN reads as many regions as it may."""
-
-    def __init__(self, network: SSDLite | FasterRCNN) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        net: Any = self.network
-        maps = list(net.backbone(x).values())
-        if isinstance(net, SSDLite):
-            return torch.stack([found.sum() for found in net.head(maps).values()]).sum()
-        scores, boxes = net.rpn.head(maps)
-        side, number = net.config.region, net.config.proposals
-        regions = net.roi_heads.box_head(x.new_zeros(number, net.config.channels, side, side))
-        return torch.stack([found.sum() for found in (*scores, *boxes, *net.roi_heads.box_predictor(regions))]).sum()
-
-
-CASES: dict[str, DetectionConfig] = {
-    "ssdlite": ssdlite("large"),
-    "ssdlite-small-fewer": ssdlite("small", width_mult=0.35, reduced_tail=False, fewer_boxes=True, num_classes=3),
-    "ssdlite-minimalistic": ssdlite("large_minimalistic", width_mult=0.5, dilated=True, num_classes=3),
-    "fasterrcnn": fasterrcnn("large", num_classes=3, proposals=20),
-    "fasterrcnn-full": fasterrcnn("small", width_mult=0.5, full_pyramid=True, frozen_norm=True, proposals=7),
-}
-
-
-@pytest.mark.proves(
-    "Parameters, multiply-adds and shapes of detectors by formula, each at three sizes, odd and tiny",
-    against="`numel` of the built network, torch's FLOP counter, and the modules as they run",
-    tolerance=0,
-    unit="count",
-)
-@pytest.mark.parametrize("name", CASES)
-def test_costs_equal_torch_s(name: str, deviation: Deviation) -> None:
-    config = CASES[name]
-    layers = Layers(on_meta(config))
-    parameters = sum(parameter.numel() for parameter in layers.parameters())
-    layers = without_the_uncounted(layers)  # type: ignore[arg-type]
-    for sides in ((95, 160), (320, 320), (1, 7)):
-        report = cost.profile(config, sides)
-        seen: dict[str, list[tuple[Any, Any]]] = {}
-
-        def note(name: str, module: nn.Module, before: Any, after: Any, seen: dict[str, Any] = seen) -> None:
-            seen.setdefault(name, []).append((before, after))
-
-        with (
-            watch(layers.network, (nn.Conv2d, nn.Linear, nn.Sequential), note),
-            FlopCounterMode(display=False) as counter,
-            torch.no_grad(),
-        ):
-            layers(torch.zeros(1, 3, *sides, device="meta"))
-        deviation(abs(report.parameters - parameters))
-        deviation(abs(2 * report.macs - counter.get_total_flops()))
-        flops = {key: sum(kinds.values()) for key, kinds in counter.get_flop_counts().items()}
-        named: dict[str, list[cost.Layer]] = {}
-        for layer in report.layers:
-            named.setdefault(layer.name, []).append(layer)
-        for key, found in named.items():
-            if found[0].kind in ("resize", "pool"):
-                assert sum(layer.macs + layer.parameters for layer in found) == 0
-                continue
-            assert 2 * sum(layer.macs for layer in found) == flops.get(f"Layers.network.{key}", 0), key
-            for layer, shapes in zip(found, seen[key], strict=True):
-                if key.startswith("roi_heads"):
-                    expected = tuple((tensor.shape[1], tensor.shape[0], 1) for tensor in shapes)
-                else:
-                    expected = tuple(tuple(tensor.shape[1:]) for tensor in shapes)
-                assert (layer.input, layer.output) == expected, key
-        heads = {layer.feature for layer in report.layers if not layer.name.startswith("backbone")}
-        assert heads == {len(config.backbone.rows) + 2}
-
-
-@pytest.mark.proves(
-    "Bytes of activations that a training step of SSDLite keeps, its loss left out",
-    against="the tensors that PyTorch's autograd saves",
-    tolerance=0,
-    unit="count",
-)
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("ssdlite")])
-def test_the_activations_are_those_that_autograd_saves(name: str, deviation: Deviation) -> None:
-    config = CASES[name]
-    torch.manual_seed(0)
-    found = kept(Layers(build(config).train()), torch.randn(3, 3, 33, 70))  # type: ignore[arg-type]
-    deviation(abs(found - 4 * cost.profile(config, (33, 70)).saved_activations(3)))
-
-
-def test_peak_of_the_activations() -> None:
-    """Of one pixel it is SSDLite's last prediction, with what it reads, beside six maps and all other predictions."""
-    config: DetectionConfig = ssdlite("large")
-    assert isinstance(config, SSDLiteConfig)
-    predictions = sum(numbers * boxes for numbers in (4, config.num_classes) for boxes in config.boxes)
-    found = cost.profile(config, 1).peak_activations
-    assert found == sum(config.map_channels) + predictions + config.map_channels[-1]
-    # Otherwise it is in the backbone's second row, where nothing waits yet, or the regions and what reads them first.
-    assert cost.profile(ssdlite("large"), 320).peak_activations == (16 + 64) * 160**2
-    config = fasterrcnn("large", proposals=1000)
-    assert cost.profile(config, 320).peak_activations == 1000 * (256 * 49 + 1024)
-
-
-@pytest.mark.parametrize("wide", [8, 4000])
-def test_the_first_map_waits_in_the_backbone(wide: int) -> None:
-    """While the last convolution runs, and the first extra one after it, C4's expansion is alive."""
-    rows = (InvertedResidualConfig(8, 3, wide, 8, True, "HS", 2), InvertedResidualConfig(8, 3, 9, 8, False, "RE", 1))
-    if wide == 8:
-        with pytest.raises(ValueError, match=r"backbone must have an expansion in its last row of stride 2"):
-            SSDLiteConfig(backbone=MobileNetV3Config(rows, 2000, 1))
-        return
-    config = SSDLiteConfig(backbone=MobileNetV3Config(rows, 2000, 1), num_classes=1, fewer_boxes=True)
-    # Of one pixel: the tapped map, beside the depthwise convolution's and the gated copy of it.
-    assert cost.profile(config, 1).peak_activations == 3 * wide
 
 
 # --- the edges --------------------------------------------------------------------------------------------------------

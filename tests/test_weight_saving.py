@@ -66,7 +66,7 @@ def test_saving_any_layout_and_type(tmp_path: Any) -> None:
 def test_saving_refuses_what_it_could_not_read(tmp_path: Any) -> None:
     path = tmp_path / "a.safetensors"
     network = mobilenet_v3_small(width_mult=0.25, num_classes=2)
-    with pytest.raises(TypeError, match="network must be one of this library.s, a MobileNetV3 say, got Linear"):
+    with pytest.raises(TypeError, match=r"network must be one of this library.s, a MobileNetV3 say, got Linear"):
         weights.save(nn.Linear(2, 2), path)
     with pytest.raises(TypeError, match="metadata must be text by name, got 'epoch': 3"):
         weights.save(network, path, metadata={"epoch": 3})

@@ -60,7 +60,10 @@ ROOMS = {
         ("rows.py", "config.py", "_scaling.py", "_checks.py"),
         ("test_checks.py", "test_rows_at_the_edges.py", "test_config.py", "test_cost.py"),
     ),
-    "cost": Room(("cost.py", "_walk.py"), ("test_rows_at_the_edges.py", "test_cost.py", "test_segmentation.py")),
+    "cost": Room(
+        ("cost.py", "_walk.py"),
+        ("test_rows_at_the_edges.py", "test_cost.py", "test_segmentation.py", "test_costs_*.py"),
+    ),
     "blocks": Room(
         ("blocks.py",), ("test_blocks_at_the_edges.py", "test_parity.py", "test_network.py", "test_properties.py")
     ),

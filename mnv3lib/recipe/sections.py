@@ -83,9 +83,10 @@ class Model:
     Attributes:
         name: ``"mobilenet_v3_small"`` and so on; for segmentation a key of :data:`mnv3lib.heads.SEGMENTATION`, for
             detection one of :data:`mnv3lib.detectors.DETECTION`.
-        options: e.g. ``width_mult``, ``reduced_tail``, ``dropout``, ``stochastic_depth``; for segmentation and detection
-            the keywords of that network, and ``weights_backbone``: the weights of a classification to start from, a
-            file, URL, hub id, ``shipped:…`` or a name under which torchvision publishes them, ``IMAGENET1K_V1``.
+        options: e.g. ``width_mult``, ``reduced_tail``, ``dropout``, ``stochastic_depth``; for segmentation and
+            detection the keywords of that network, and ``weights_backbone``: the weights of a classification to start
+            from, a file, URL, hub id, ``shipped:…`` or a name under which torchvision publishes them,
+            ``IMAGENET1K_V1``.
         weights: a file, URL or hub id to start from, or None for fresh weights.
         freeze: ``"nothing"``, ``"backbone"`` (train the head only) or ``"norm"`` (batch norm in evaluation mode).
     """
