@@ -59,7 +59,7 @@ ARROWS: dict[str, set[str]] = {
         "cost",
         "data",
         "deploy",
-        "network",
+        "detectors",
         "pointwise",
         "recipe",
         "tasks",

@@ -1,9 +1,10 @@
 """What differs between classification, segmentation and detection: a file for each, and one for each kind of head.
 
 A task has a network with its backbone and head, transforms and batches of its own, a loss and a metric. It takes
-arguments, knows no recipe and no loop; a loop asks a :class:`Task` without knowing which one it is. Tasks need the
-extra ``training`` (``pip install "mnv3lib[training]"``), the networks :class:`~mnv3lib.tasks.lraspp.LRASPP`
-and :class:`~mnv3lib.tasks.deeplabv3.DeepLabV3` do not: what is not used is not imported.
+arguments, knows no recipe and no loop; a loop asks a :class:`Task` without knowing which one it is. Its networks are
+those of this library, and start from fresh weights; :mod:`mnv3lib.weights` fills them. Tasks need the extra
+``training`` (``pip install "mnv3lib[training]"``), the networks :class:`~mnv3lib.tasks.lraspp.LRASPP` and
+:class:`~mnv3lib.tasks.deeplabv3.DeepLabV3` do not: what is not used is not imported.
 """
 
 from __future__ import annotations

@@ -24,11 +24,13 @@ class Task(ABC):
     Attributes:
         measure: name of the number, among a metric's, by which epochs are compared; higher is better.
         num_classes: number of classes, the background of segmentation and detection included.
+        config: of the network, as :func:`mnv3lib.cost.profile` takes it.
         weights_backbone: what :func:`mnv3lib.weights.load` is to fill the backbone from; None for fresh weights.
     """
 
     measure: ClassVar[str]
     num_classes: int
+    config: Any
     weights_backbone: str | None = None
 
     # -- network -------------------------------------------------------------------------------------------------------

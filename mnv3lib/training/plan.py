@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mnv3lib._checks import positive_int, positive_real
-from mnv3lib.cost import profile
+from mnv3lib.cost import Profile, profile
 from mnv3lib.data import catalogue
+from mnv3lib.detectors import DetectionConfig, FasterRCNNConfig
 from mnv3lib.recipe import NETWORKS, Recipe, factor
 from mnv3lib.recipe.optimisers import OPTIMISERS
+from mnv3lib.tasks.builders import BACKBONE
 
 __all__ = ["Plan", "describe", "trial"]
 
+#: Proposals of an image that Faster R-CNN learns from, at most.
+_PROPOSALS = 512
 #: Images of a trial's step in each process: enough for the speed, and no machine runs out of memory by them.
 _TRIAL = 64
 
@@ -30,7 +33,7 @@ class Plan:
             learns from.
         weights_bytes: weights, gradients, the optimiser's numbers and the moving average.
         activations_bytes: what one step keeps for its backward pass, of ``batch_size / accumulate`` images in one
-            process and float32, or None for a network that is not of this library.
+            process and float32, or None for Faster R-CNN.
         images_per_second: as measured, or None.
     """
 
@@ -89,13 +92,15 @@ class Plan:
 
     def _work(self) -> list[tuple[str, str]]:
         recipe = self.recipe
-        options = ", ".join(f"{name} {value}" for name, value in recipe.model.options.items())
+        options = ", ".join(f"{name} {value}" for name, value in recipe.model.options.items() if name != BACKBONE)
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"
         rates = ", ".join(f"{rate:.3g} at epoch {_short(epoch)}" for epoch, rate in self.learning_rates.items())
         rows = [
             ("recipe", f"{recipe.name}: {recipe.task} on {recipe.data.name}{classes}"),
             ("network", recipe.model.name + (f" ({options})" if options else "")),
         ]
+        if recipe.model.options.get(BACKBONE) is not None:
+            rows.append(("backbone", f"from {recipe.model.options[BACKBONE]}"))
         if self.images is None:
             rows.append(("images", f"as many as there are, {recipe.epochs} times"))
             rows.append(("steps", f"of {_batch(recipe)}"))
@@ -135,10 +140,10 @@ def describe(
     num_classes: int | None = None,
     images_per_second: float | None = None,
 ) -> Plan:
-    """Work out what a recipe takes. Nothing is read or fetched, and no network of this library is built.
+    """Work out what a recipe takes. Nothing is read or fetched, and no network is built.
 
     Args:
-        recipe: of any task. A network of torchvision is built on the meta device, to be counted.
+        recipe: of any task.
         images: training images; None for what is known of the recipe's data.
         num_classes: likewise.
         images_per_second: measured training speed, of all processes together, for an estimate of the time.
@@ -152,23 +157,19 @@ def describe(
     num_classes = known.classes if num_classes is None else positive_int("num_classes", num_classes)
     if images_per_second is not None:
         images_per_second = positive_real("images_per_second", images_per_second)
+    report = _profile(recipe, num_classes)
     activations = None
-    if recipe.model.name in NETWORKS:
-        config = recipe.model.config(**({} if num_classes is None else {"num_classes": num_classes}))
-        report = profile(config, recipe.data.train_size)
-        parameters, macs = report.parameters, report.macs
+    if not recipe.model.name.startswith("fasterrcnn"):  # of whose regions not all is counted
         activations = 4 * report.saved_activations(recipe.batch_size // recipe.accumulate)
-    else:
-        parameters, macs = _counted(recipe, 21 if num_classes is None else num_classes)
     entry = OPTIMISERS[recipe.optimiser.name]
     states = entry.states if recipe.optimiser.momentum else entry.states_without_momentum
     return Plan(
         recipe=recipe,
         images=images,
         num_classes=num_classes,
-        parameters=parameters,
-        macs=macs,
-        weights_bytes=4 * parameters * (2 + states + (recipe.averaging.ema_decay > 0)),
+        parameters=report.parameters,
+        macs=report.macs,
+        weights_bytes=4 * report.parameters * (2 + states + (recipe.averaging.ema_decay > 0)),
         activations_bytes=activations,
         images_per_second=images_per_second,
     )
@@ -186,31 +187,17 @@ def trial(recipe: Recipe, world: int = 1) -> Recipe:
     return light if share <= _TRIAL else replace(light, batch_size=_TRIAL * world, accumulate=1)
 
 
-def _counted(recipe: Recipe, num_classes: int) -> tuple[int, int]:
-    """Parameters, and multiply-adds of one training image, of a network of torchvision, without computing either."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
+def _profile(recipe: Recipe, num_classes: int | None) -> Profile:
+    """The cost of a training image."""
+    side = recipe.data.train_size
+    if recipe.model.name in NETWORKS:
+        return profile(recipe.model.config(**({} if num_classes is None else {"num_classes": num_classes})), side)
     from mnv3lib.training.evaluation import make_task
 
-    with torch.device("meta"):
-        model: Any = make_task(recipe, num_classes).build_model().eval()
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        if recipe.task == "segmentation":
-            model(torch.empty(1, 3, recipe.data.train_size, recipe.data.train_size))
-        else:
-            # A detector scales every image itself. Its boxes depend on values, which there are none of: part by part.
-            transform = model.transform
-            side = transform.fixed_size[0] if transform.fixed_size else transform.min_size[-1]
-            maps = list(model.backbone(torch.empty(1, 3, side, side)).values())
-            if hasattr(model, "rpn"):
-                model.rpn.head(maps)
-                roi = model.roi_heads
-                proposals = roi.fg_bg_sampler.batch_size_per_image, model.backbone.out_channels
-                roi.box_predictor(roi.box_head(torch.empty(*proposals, *roi.box_roi_pool.output_size)))
-            else:
-                model.head(maps)
-    return sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2
+    config = make_task(recipe, 21 if num_classes is None else num_classes).config
+    if isinstance(config, FasterRCNNConfig):
+        config = replace(config, proposals=_PROPOSALS)
+    return profile(config, None if isinstance(config, DetectionConfig) else side)
 
 
 def _batch(recipe: Recipe) -> str:

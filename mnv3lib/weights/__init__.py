@@ -7,6 +7,8 @@ The usual cases::
     network = weights.load_network("mobilenet_v3_small-047dcff4.pth", "mobilenet_v3_small")
     network = weights.load_network("hf-hub:timm/mobilenetv3_small_050.lamb_in1k", "mobilenetv3_small_050")
     report = weights.load(network, "https://…/ssdlite320_….pth", part="features")
+    report = weights.load(mnv3lib.lraspp_mobilenet_v3_small(width_mult=0.5), "shipped:digitscenes_small_050",
+                          part="features")
 
     weights.save(network, "mine.safetensors", classes=["cat", "dog"])
     network = weights.load_network("mine.safetensors")

@@ -41,7 +41,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def kind(self) -> str | None:
-        """The kind of network it is for, ``"classification"``; None if the file does not say."""
+        """What its network does: ``"classification"``, ``"segmentation"``, ``"detection"``; None if it is not said."""
         return kind_in(self.metadata)
 
 
