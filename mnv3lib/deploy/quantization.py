@@ -37,7 +37,7 @@ def suited_backend() -> str:
     An x86 processor without VNNI adds pairs of products of 8 bits in 16 bits. Engines let the sum saturate, silently,
     where activations use all 8 bits; with 7 of them it fits.
     """
-    here = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not say
+    here: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of PyTorch do not say
     without = here.get("architecture") == "x86_64" and not (here.get("avx512_vnni") or here.get("avx_vnni"))
     return "fbgemm" if without else "onednn"
 
