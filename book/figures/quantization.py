@@ -41,8 +41,9 @@ __all__ = [
     "with_rounded_weights",
 ]
 
-#: Formats that the benchmark of inference timed in 8 bits; training leaves the same graph as calibration.
-_TIMED = ("onednn", "trained")
+#: What the benchmark's times in 8 bits hold for: a scale for each channel, whether activations take 7 or all 8 bits, and
+#: whether the ranges come from calibration or from training.
+_TIMED = ("onednn", "fbgemm", "trained")
 _STUDY, _FLOAT = "quantization", "float32"
 
 # torchao registers an enumeration in a way that PyTorch wants no more, and says so when it is imported.

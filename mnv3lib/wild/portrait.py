@@ -6,6 +6,7 @@ It gives each pixel the probability that it belongs to a person. What is written
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import starmap
 from typing import Any
 
@@ -122,6 +123,9 @@ class PortraitSegmenter(nn.Module):
         (N, 3, H, W), RGB from 0 to 1, to the probability of "person", (N, 1, H, W). H and W are multiples of 16;
         trained with 256 × 256, as :func:`mnv3lib.wild.prepare_portrait` makes them.
 
+    Args:
+        rows: of the encoder; three of them have stride 2, in the places that those of the product have it.
+
     Raises:
         ValueError: for images of another shape, when it is called.
 
@@ -129,14 +133,14 @@ class PortraitSegmenter(nn.Module):
         features: stem and bottlenecks; index them as the rows are numbered, from 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Sequence[InvertedResidualConfig] = PORTRAIT_ROWS) -> None:
         super().__init__()
         self.features = nn.Sequential(
             ConvNormActivation(3, _STEM, kernel_size=3, stride=2, activation="HS", norm=nn.Identity, padding="same"),
-            *map(_PortraitBlock, PORTRAIT_ROWS),
+            *map(_PortraitBlock, rows),
         )
-        self.head = _GatedHead(PORTRAIT_ROWS[-1].out_channels, _HEAD)
-        widths = [_STEM, *(row.out_channels for row in PORTRAIT_ROWS)]
+        self.head = _GatedHead(rows[-1].out_channels, _HEAD)
+        widths = [_STEM, *(row.out_channels for row in rows)]
         skips = [widths[index] for index in _SKIPS]
         self.decoder = nn.ModuleList(starmap(_Merge, zip([_HEAD, *skips[:-1]], skips, strict=True)))
         self.last = nn.ConvTranspose2d(skips[-1], 1, 2, stride=2)
