@@ -92,9 +92,24 @@ def multiply_adds(model: nn.Module, side: int) -> int:
 
 
 def runs(
-    models: Mapping[str, nn.Module], example: Tensor, way: str, *, threads: int, precision: str = "fp32"
+    models: Mapping[str, nn.Module],
+    example: Tensor,
+    way: str,
+    *,
+    threads: int,
+    precision: str = "fp32",
+    tolerance: float | None = None,
 ) -> tuple[dict[str, Callable[[], Tensor]], dict[str, str]]:
-    """Passes of models over an example by one way, by name, each checked against PyTorch; and why others cannot run."""
+    """Passes of models over an example by one way, by name, each checked against PyTorch; and why others cannot run.
+
+    Args:
+        models: by name, in evaluation mode.
+        example: what they are given.
+        way: a name in ``PATHS``.
+        threads: to compute with.
+        precision: of the way.
+        tolerance: of the check; by default that of the precision.
+    """
     found: dict[str, Callable[[], Tensor]] = {}
     refused = {}
     for name, model in models.items():
@@ -112,7 +127,7 @@ def runs(
             refused[name] = str(problem)
             continue
         error = stray(run(example), expected, precision)
-        if not error <= TOLERANCES[precision]:
+        if not error <= (TOLERANCES[precision] if tolerance is None else tolerance):
             raise SystemExit(f"{name}, {label(way, precision)}: logits differ by {error:.1e} standard deviations")
         found[name] = partial(run, example)
     return found, refused

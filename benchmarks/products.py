@@ -28,6 +28,9 @@ from mnv3lib.tasks.lraspp import lraspp_mobilenet_v3_small
 BOOK = Path(__file__).resolve().parent.parent / "book"
 BASELINE = "product"
 WAYS = ("PyTorch", "ONNX Runtime")
+#: Ten times the usual: what has lost a layer and not learnt anew gives nearly the same number everywhere, and differences
+#: are relative to the spread.
+TOLERANCE = 1e-3
 
 
 class Mask(nn.Module):
@@ -126,7 +129,7 @@ def main(given: Sequence[str] | None = None) -> int:
     for product, (networks, picture) in PRODUCTS.items():
         models, example = networks(), picture()
         for way in options.ways or WAYS:
-            passes, refused = runs(models, example, way, threads=options.threads)
+            passes, refused = runs(models, example, way, threads=options.threads, tolerance=TOLERANCE)
             if refused:
                 raise SystemExit(f"{way}: {refused}")
             found = compare(passes, baseline=BASELINE, rounds=options.rounds, threads=options.threads)
