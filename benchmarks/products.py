@@ -28,8 +28,8 @@ from mnv3lib.tasks.lraspp import lraspp_mobilenet_v3_small
 BOOK = Path(__file__).resolve().parent.parent / "book"
 BASELINE = "product"
 WAYS = ("PyTorch", "ONNX Runtime")
-#: Ten times the usual: what has lost a layer and not learnt anew gives nearly the same number everywhere, and differences
-#: are relative to the spread.
+#: Ten times the usual: what has lost a layer and not learnt anew gives nearly the same number everywhere, and
+#: differences are relative to the spread.
 TOLERANCE = 1e-3
 
 
