@@ -94,7 +94,7 @@ bench: $(STAMP) ## measure the speed of training and of inference, paired ratios
 	@start=$$SECONDS
 	$(call say,'Measuring')
 	$(BIN)/python benchmarks/training_step.py
-	for what in inference families claims predictor kernel_steps; do $(BIN)/python benchmarks/$$what.py; done
+	for what in inference families claims predictor kernel_steps products; do $(BIN)/python benchmarks/$$what.py; done
 	$(call took)
 
 clean: ## delete the built book and the caches

@@ -12,39 +12,40 @@ from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
+from figures import speed
 from figures.text_lines import draw_line
 from IPython.display import Image as Shown
 from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
-from mnv3lib._checks import positive_int
+from mnv3lib._checks import one_of, positive_int
 from mnv3lib.explore.drawing import ON_PAPER, Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, KINDS, REFERENCE
 
-__all__ = ["MEASURED", "cut_out", "known_every", "litert", "photograph", "prices", "told_apart", "up_and_down",
+__all__ = ["cut_out", "known_every", "litert", "photograph", "prices", "times", "told_apart", "up_and_down",
            "work_and_time"]  # fmt: skip
 
 _BOOK = Path(__file__).resolve().parents[1]
 
-#: Time for one image as a multiple of the product's, by engine: the medians of 75 rounds in turns, float32, one core of
-#: an AMD EPYC with AVX2 (Zen 3), PyTorch 2.15.0 and ONNX Runtime 1.32.0, batch norm folded everywhere. Other programs
-#: ran on the machine.
-MEASURED: Mapping[str, Mapping[str, Mapping[str, float]]] = {
-    "text direction": {
-        "Small ×0.35": {"PyTorch": 0.76, "ONNX Runtime": 0.30},
-        "strides (2, 2)": {"PyTorch": 0.77, "ONNX Runtime": 0.38},
-        "no expansion in row 1": {"PyTorch": 1.01, "ONNX Runtime": 0.96},
-        "gates x/6 + ½": {"PyTorch": 0.98, "ONNX Runtime": 0.91},
-    },
-    "portrait": {
-        "LR-ASPP Small": {"PyTorch": 1.05, "ONNX Runtime": 1.54},
-        "40 and 48 channels": {"PyTorch": 1.07, "ONNX Runtime": 1.08},
-        "no expansion in row 1": {"PyTorch": 0.95, "ONNX Runtime": 0.99},
-        "gates x/6 + ½": {"PyTorch": 1.00, "ONNX Runtime": 1.00},
-        "no decoder": {"PyTorch": 0.55, "ONNX Runtime": 0.45},
-    },
-}
+
+def times(product: str) -> dict[str, dict[str, list[float]]]:
+    """Time of the variants of a product over its own, with the interval, by engine; the first processor's.
+
+    Args:
+        product: ``"text direction"`` or ``"portrait"``.
+
+    Raises:
+        ValueError: for a product that was not measured.
+    """
+    results = speed.load("products")[0]["results"]
+    one_of("product", product, tuple(dict.fromkeys(result["product"] for result in results)))
+    found: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        for line in result["lines"][1:]:  # the first one is the product itself
+            if result["product"] == product:
+                found.setdefault(line["variant"], {})[result["way"]] = line["ratio"]
+    return found
 
 
 def photograph() -> Image.Image:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from conftest import ROOT
 from scripts import load_script
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mnv3lib import config, cost
 from mnv3lib.deploy import Comparison
@@ -25,8 +26,9 @@ from mnv3lib.training.memory import keep_freed_memory, return_freed_memory
 
 BENCHMARKS, SPEED = ROOT / "benchmarks", ROOT / "book" / "_data" / "speed"
 SCRIPT = load_script(BENCHMARKS / "training_step.py")
-INFERENCE, FAMILIES, CLAIMS, PREDICTOR, STEPS = (
-    load_script(BENCHMARKS / f"{name}.py") for name in ("inference", "families", "claims", "predictor", "kernel_steps")
+INFERENCE, FAMILIES, CLAIMS, PREDICTOR, STEPS, WILD = (
+    load_script(BENCHMARKS / f"{name}.py")
+    for name in ("inference", "families", "claims", "predictor", "kernel_steps", "products")
 )
 CANDIDATES = {"this loop", "this loop, memory not kept", "this loop, torchvision's network",
               "plain loop, torchvision's network"}  # fmt: skip
@@ -200,6 +202,40 @@ def test_a_short_benchmark_of_the_steps_of_a_kernel(tmp_path: Path) -> None:
     assert found["lanes"] in (4, 8, 16)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("core")
+def test_a_short_benchmark_of_the_products(tmp_path: Path) -> None:
+    out = tmp_path / "short.json"
+    assert WILD.main(["--rounds", "5", "--ways", "PyTorch", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [(result["product"], result["way"]) for result in found["results"]] == [
+        ("text direction", "PyTorch"),
+        ("portrait", "PyTorch"),
+    ]
+    for result in found["results"]:
+        assert result["lines"][0]["variant"] == "product"
+        assert result["lines"][0]["ratio"] == [1, 1, 1]
+
+
+def test_a_variant_of_a_product_differs_in_what_it_is_named_after() -> None:
+    networks = WILD.portrait()
+    macs = {name: multiply_adds_of(network, torch.rand(1, 3, 256, 256)) for name, network in networks.items()}
+    product = macs.pop("product")
+    assert macs["gates x/6 + ½"] == product
+    assert macs["no expansion in row 1"] == product - 16 * 16 * 128**2
+    assert macs["no decoder"] < product < macs["40 and 48 channels"] < macs["LR-ASPP Small"]
+    networks = WILD.text_direction()
+    macs = {name: multiply_adds_of(network, torch.rand(1, 3, 48, 192)) for name, network in networks.items()}
+    assert macs["gates x/6 + ½"] == macs["product"] > macs["no expansion in row 1"]
+    assert macs["strides (2, 2)"] < 0.2 * macs["product"]
+
+
+def multiply_adds_of(network: nn.Module, images: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(images)
+    return counter.get_total_flops() // 2
+
+
 @pytest.mark.parametrize("path", sorted(SPEED.glob("*.json")), ids=lambda path: path.stem)
 def test_measured_files_say_what_they_were_made_with(path: Path) -> None:
     kept = json.loads(path.read_text())
@@ -207,7 +243,7 @@ def test_measured_files_say_what_they_were_made_with(path: Path) -> None:
     assert {"torch", "torchvision", "python", "mnv3lib"} <= set(kept["versions"])
     name, _, processor = path.stem.partition("_")
     assert re.sub(r"[^a-z0-9]+", "-", kept["cpu"].lower()).strip("-") == processor
-    assert name in ("training", "inference", "families", "claims", "predictor", "steps")
+    assert name in ("training", "inference", "families", "claims", "predictor", "products", "steps")
     assert kept["rounds"] >= (9 if name == "training" else 15)
 
 
@@ -232,6 +268,40 @@ def test_ratios_are_taken_within_a_round() -> None:
 
     times = SCRIPT.measure({"a": (nothing, nothing), "b": (nothing, nothing)}, 2, "", clock=lambda: next(clock))
     assert times == {"a": [1.0, 5.0], "b": [2.0, 10.0]}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("core")
+def test_a_short_benchmark_of_the_products(tmp_path: Path) -> None:
+    out = tmp_path / "short.json"
+    assert WILD.main(["--rounds", "5", "--ways", "PyTorch", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [(result["product"], result["way"]) for result in found["results"]] == [
+        ("text direction", "PyTorch"),
+        ("portrait", "PyTorch"),
+    ]
+    for result in found["results"]:
+        assert result["lines"][0]["variant"] == "product"
+        assert result["lines"][0]["ratio"] == [1, 1, 1]
+
+
+def test_a_variant_of_a_product_differs_in_what_it_is_named_after() -> None:
+    networks = WILD.portrait()
+    macs = {name: multiply_adds_of(network, torch.rand(1, 3, 256, 256)) for name, network in networks.items()}
+    product = macs.pop("product")
+    assert macs["gates x/6 + ½"] == product
+    assert macs["no expansion in row 1"] == product - 16 * 16 * 128**2
+    assert macs["no decoder"] < product < macs["40 and 48 channels"] < macs["LR-ASPP Small"]
+    networks = WILD.text_direction()
+    macs = {name: multiply_adds_of(network, torch.rand(1, 3, 48, 192)) for name, network in networks.items()}
+    assert macs["gates x/6 + ½"] == macs["product"] > macs["no expansion in row 1"]
+    assert macs["strides (2, 2)"] < 0.2 * macs["product"]
+
+
+def multiply_adds_of(network: nn.Module, images: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(images)
+    return counter.get_total_flops() // 2
 
 
 @pytest.mark.parametrize("path", sorted(SPEED.glob("training_*.json")), ids=lambda path: path.stem)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from figures.in_the_wild import (
-    MEASURED,
     cut_out,
     known_every,
     litert,
     photograph,
     prices,
+    times,
     told_apart,
     up_and_down,
     work_and_time,
@@ -97,6 +97,11 @@ def test_a_group_of_bars_for_each_variant() -> None:
 
 
 def test_every_variant_was_measured_in_the_same_engines() -> None:
-    engines = {tuple(times) for variants in MEASURED.values() for times in variants.values()}
-    assert engines == {("PyTorch", "ONNX Runtime")}
-    assert all(0.1 < ratio < 10 for v in MEASURED.values() for times in v.values() for ratio in times.values())
+    for product in ("text direction", "portrait"):
+        found = times(product)
+        assert {tuple(ways) for ways in found.values()} == {("PyTorch", "ONNX Runtime")}
+        assert all(low <= ratio <= high for ways in found.values() for ratio, low, high in ways.values())
+    assert found["no decoder"]["ONNX Runtime"][2] < 1
+    assert "product" not in found
+    with pytest.raises(ValueError, match="product must be one of 'text direction', 'portrait', got 'x'"):
+        times("x")
