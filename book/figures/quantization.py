@@ -41,8 +41,8 @@ __all__ = [
     "with_rounded_weights",
 ]
 
-#: What the benchmark's times in 8 bits hold for: a scale for each channel, whether activations take 7 or all 8 bits, and
-#: whether the ranges come from calibration or from training.
+#: What the benchmark's times in 8 bits hold for: a scale for each channel, whether activations take 7 or all 8 bits,
+#: and whether the ranges come from calibration or from training.
 _TIMED = ("onednn", "fbgemm", "trained")
 _STUDY, _FLOAT = "quantization", "float32"
 

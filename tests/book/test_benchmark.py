@@ -270,40 +270,6 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert times == {"a": [1.0, 5.0], "b": [2.0, 10.0]}
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("core")
-def test_a_short_benchmark_of_the_products(tmp_path: Path) -> None:
-    out = tmp_path / "short.json"
-    assert WILD.main(["--rounds", "5", "--ways", "PyTorch", "--out", str(out)]) == 0
-    found = json.loads(out.read_text())
-    assert [(result["product"], result["way"]) for result in found["results"]] == [
-        ("text direction", "PyTorch"),
-        ("portrait", "PyTorch"),
-    ]
-    for result in found["results"]:
-        assert result["lines"][0]["variant"] == "product"
-        assert result["lines"][0]["ratio"] == [1, 1, 1]
-
-
-def test_a_variant_of_a_product_differs_in_what_it_is_named_after() -> None:
-    networks = WILD.portrait()
-    macs = {name: multiply_adds_of(network, torch.rand(1, 3, 256, 256)) for name, network in networks.items()}
-    product = macs.pop("product")
-    assert macs["gates x/6 + ½"] == product
-    assert macs["no expansion in row 1"] == product - 16 * 16 * 128**2
-    assert macs["no decoder"] < product < macs["40 and 48 channels"] < macs["LR-ASPP Small"]
-    networks = WILD.text_direction()
-    macs = {name: multiply_adds_of(network, torch.rand(1, 3, 48, 192)) for name, network in networks.items()}
-    assert macs["gates x/6 + ½"] == macs["product"] > macs["no expansion in row 1"]
-    assert macs["strides (2, 2)"] < 0.2 * macs["product"]
-
-
-def multiply_adds_of(network: nn.Module, images: Tensor) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(images)
-    return counter.get_total_flops() // 2
-
-
 @pytest.mark.parametrize("path", sorted(SPEED.glob("training_*.json")), ids=lambda path: path.stem)
 def test_the_file_of_training_is_complete(path: Path) -> None:
     """The first one is older than matrix products."""
