@@ -27,8 +27,8 @@ UNITS = {"absolute": "", "count": "", "relative to the spread": " of the spread"
 SUBJECTS = {
     "The network": ("parity", "properties", "network", "as_torchvisions"),
     "Its cost": ("cost", "figures_counting_cost", "published", "plan"),
-    "Segmentation": ("segmentation",),
-    "Detection": ("detection",),
+    "Segmentation": ("segmentation", "costs_segmentation"),
+    "Detection": ("detection", "costs_detection"),
     "Its speed": ("engine", "figures_writing_the_kernel", "export", "fold", "pointwise", "quantize", "qat"),
     "Data": ("scenes", "datasets", "cifar", "coco", "folder", "listing", "reading", "voc", "augment"),
     "Training": (
