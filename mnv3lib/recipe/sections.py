@@ -81,8 +81,8 @@ class Model:
     """Which network; the keywords are those of :func:`mnv3lib.config.large`.
 
     Attributes:
-        name: ``"mobilenet_v3_small"`` and so on; for segmentation a key of :data:`mnv3lib.heads.SEGMENTATION`, for
-            detection one of :data:`mnv3lib.detectors.DETECTION`.
+        name: ``"mobilenet_v3_small"`` and so on; for segmentation a key of ``mnv3lib.heads.SEGMENTATION``, for
+            detection one of ``mnv3lib.detectors.DETECTION``.
         options: e.g. ``width_mult``, ``reduced_tail``, ``dropout``, ``stochastic_depth``; for segmentation and
             detection the keywords of that network, and ``weights_backbone``: the weights of a classification to start
             from, a file, URL, hub id, ``shipped:…`` or a name under which torchvision publishes them,

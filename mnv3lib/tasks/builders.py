@@ -46,7 +46,7 @@ def build(config: OnBackbone) -> nn.Module:
     """The network that a configuration describes, with fresh weights.
 
     Raises:
-        TypeError: as :func:`kind_of`.
+        TypeError: as ``kind_of``.
     """
     return kind_of(config)(config)
 
@@ -71,7 +71,7 @@ def describe(
     Args:
         networks: what describes each network that the task has, by the network's name.
         name: of the network.
-        options: its keywords, and :data:`BACKBONE`.
+        options: its keywords, and ``BACKBONE``.
         num_classes: of the data.
         task: its name, for errors.
         learnt: options that are otherwise where the backbone's weights are named, unless they are given.

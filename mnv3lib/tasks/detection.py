@@ -29,7 +29,7 @@ class Detection(Task):
 
     Args:
         num_classes: of the data, background included.
-        name: of a network, a key of :data:`mnv3lib.detectors.DETECTION`.
+        name: of a network, a key of ``mnv3lib.detectors.DETECTION``.
         options: its keywords, those of :func:`mnv3lib.detectors.ssdlite` or :func:`mnv3lib.detectors.fasterrcnn`; and
             ``weights_backbone``, the weights of a classification network to start from. Where these are named, other
             defaults hold, as in torchvision: SSDLite has the whole last stage; Faster R-CNN's batch norm is fixed, and

@@ -30,7 +30,7 @@ class Segmentation(Task):
 
     Args:
         num_classes: of the data, background included.
-        name: of a network, a key of :data:`mnv3lib.heads.SEGMENTATION`.
+        name: of a network, a key of ``mnv3lib.heads.SEGMENTATION``.
         options: its keywords, those of :func:`mnv3lib.heads.lraspp` or :func:`mnv3lib.heads.deeplabv3`; and
             ``weights_backbone``, the weights of a classification network to start from.
 

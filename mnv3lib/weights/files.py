@@ -41,7 +41,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def kind(self) -> str | None:
-        """What its network does: ``"classification"``, ``"segmentation"``, ``"detection"``; None if it is not said."""
+        """``"classification"``, ``"segmentation"`` or ``"detection"``; None if the file does not say."""
         return kind_in(self.metadata)
 
 

@@ -166,10 +166,11 @@ def load_network(
             configurations.
 
     Returns:
-        The network, in training mode as all new ones: a :class:`mnv3lib.network.MobileNetV3`, or what the file says,
-        :class:`mnv3lib.tasks.LRASPP`, :class:`mnv3lib.tasks.DeepLabV3`, :class:`mnv3lib.tasks.SSDLite` or
-        :class:`mnv3lib.tasks.FasterRCNN`. Its ``classes`` are the names in the file, if it has them and the last layer
-        was copied.
+        The network as the file says, in training mode like all new ones. It is a
+        :class:`mnv3lib.network.MobileNetV3`, :class:`mnv3lib.tasks.lraspp.LRASPP`,
+        :class:`mnv3lib.tasks.deeplabv3.DeepLabV3`, :class:`mnv3lib.tasks.ssdlite.SSDLite` or
+        :class:`mnv3lib.tasks.fasterrcnn.FasterRCNN`. Its ``classes`` are the names in the file, if it has them and the
+        last layer was copied.
 
     Raises:
         WeightsError, FileNotFoundError, DownloadError, TypeError, ValueError: see :func:`load`.
