@@ -458,7 +458,6 @@ def test_bad_options_of_the_network(name: str, value: Any, error: type[Exception
         (224.0, TypeError, "224.0", INTEGER),
         ("224", TypeError, "'224'", INTEGER),
         (True, TypeError, "True", INTEGER),
-        (None, TypeError, "None", INTEGER),
         (NAN, TypeError, "nan", INTEGER),
         ((224,), ValueError, "(224,)", "(height, width)"),
         ((), ValueError, "()", "(height, width)"),
