@@ -6,14 +6,15 @@ import importlib
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any, TypeVar
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mnv3lib._checks import nearest, unknown, value_of
 from mnv3lib.config import OnBackbone
 from mnv3lib.detectors import FasterRCNNConfig, SSDLiteConfig
 from mnv3lib.heads import DeepLabV3Config, LRASPPConfig
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["BACKBONE", "build", "describe", "kind_of", "known_options", "weights_of"]
 
