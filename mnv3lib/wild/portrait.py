@@ -119,9 +119,11 @@ class PortraitSegmenter(nn.Module):
     The decoder enlarges three times, to 1/8, 1/4 and 1/2 of the image, each time with the encoder's feature map of that
     size; a transposed convolution of stride 2 makes one channel of the whole size, and a sigmoid its probabilities.
 
+    Images are RGB from 0 to 1, as :func:`mnv3lib.wild.prepare_portrait` makes them; what comes out is the probability
+    of "person". H and W are multiples of 16; the weights were trained with 256 × 256.
+
     Shape:
-        (N, 3, H, W), RGB from 0 to 1, to the probability of "person", (N, 1, H, W). H and W are multiples of 16;
-        trained with 256 × 256, as :func:`mnv3lib.wild.prepare_portrait` makes them.
+        (N, 3, H, W) to (N, 1, H, W).
 
     Args:
         rows: of the encoder; three of them have stride 2, in the places that those of the product have it.
