@@ -283,10 +283,7 @@ class Summary:
 
         head, *rows = self.rows
         body = "".join(line(row, "td") for row in rows)
-        return (
-            f'<div style="overflow-x:auto"><table class="table"><thead>{line(head, "th")}</thead><tbody>{body}</tbody>'
-            "</table></div>"
-        )
+        return f'<table class="table"><thead>{line(head, "th")}</thead><tbody>{body}</tbody></table>'
 
     def __repr__(self) -> str:
         return "\n".join(" | ".join(row) for row in self.rows)
