@@ -1,59 +1,73 @@
-"""The study "dense": segmentation and detection of the digits of DigitScenes, from scratch and from a classifier.
+"""The study "dense": segmentation and detection of the digits of DigitScenes, one thing changed at a time.
 
     python experiments/dense.py --jobs 2
 
-LR-ASPP learns masks (recipe ``digitscenes-lraspp``) and SSDLite boxes (``digitscenes-ssdlite``), each once with fresh
-weights and once with the backbone of ``digitscenes_small_050``, which has learnt single digits; three seeds each. A
-seed decides the weights, the order and the images. The best weights by the validation images are measured on test
-images. A run that has a file is not run again, and one that was stopped goes on; when all are there they are joined
-into ``book/_data/measured/dense.json``, in the form of the other studies.
+LR-ASPP learns masks (recipe ``digitscenes-lraspp``) and SSDLite boxes (``digitscenes-ssdlite``), from three seeds:
+with fresh weights, and with the backbone of ``digitscenes_small_050``, which has learnt single digits; LR-ASPP also
+with a halved last stage, with the paper's dilation policy, and without dilation. A seed decides the weights, the order
+and the images. The best weights by the validation images are measured on test images. A run that has a file is not run
+again, and one that was stopped goes on; when all are there they are joined into ``book/_data/measured/dense.json``, in
+the form of the other studies.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from run import JOINED, ROOT, RUNS, write
+from run import JOINED, ROOT, RUNS, all_done, write
 
 NAME = "dense"
 ABOUT = (
     "LR-ASPP and SSDLite on MobileNetV3-Small at half width, trained on the masks and the boxes of DigitScenes, with "
-    "fresh weights (scratch) and with the backbone of digitscenes_small_050 (classifier), from three seeds. Measured "
-    "on test images: mean intersection over union and that of each class, and COCO's average precision."
+    "fresh weights (scratch) and with the backbone of digitscenes_small_050 (classifier), from three seeds. LR-ASPP "
+    "also with a halved last stage (reduced-tail, from fresh weights), and from the classifier with the paper's "
+    "dilation policy (paper-dilation) and without dilation (stride-32). Measured on test images: mean intersection "
+    "over union and that of each class, and COCO's average precision."
 )
 SEEDS = (1, 2, 3)
 RECIPES = {"lraspp": "digitscenes-lraspp", "ssdlite": "digitscenes-ssdlite"}
-STARTS: dict[str, tuple[str, ...]] = {
-    "scratch": ("model.options.weights_backbone=null", "model.options.reduced_tail=false"),
-    "classifier": (),
+_FRESH = "model.options.weights_backbone=null"
+#: What each variant, a network and a name, changes in the network's recipe.
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "lraspp/scratch": (_FRESH, "model.options.reduced_tail=false"),
+    "lraspp/reduced-tail": (_FRESH, "model.options.reduced_tail=true"),
+    "lraspp/classifier": (),
+    "lraspp/paper-dilation": ("model.options.dilation_policy=paper",),
+    "lraspp/stride-32": ("model.options.dilated=false",),
+    "ssdlite/scratch": (_FRESH, "model.options.reduced_tail=false"),
+    "ssdlite/classifier": (),
 }
 #: Images that are tested on; those for choosing are as many as the recipe has.
 TESTS = 1000
 
 
-def runs() -> Iterator[tuple[str, str, int]]:
-    """Network, start and seed of every run, one seed after the other: a part of a study says something, too."""
-    return ((network, start, seed) for seed in SEEDS for network in RECIPES for start in STARTS)
+def runs() -> Iterator[tuple[str, int]]:
+    """Variant and seed of every run, one seed after the other: a part of a study says something, too."""
+    return ((variant, seed) for seed in SEEDS for variant in VARIANTS)
 
 
-def assignments(start: str, seed: int) -> list[str]:
+def assignments(variant: str, seed: int) -> list[str]:
     """What a run changes in its recipe."""
-    return [*STARTS[start], f"data.options.seed={seed}", f"seed={seed}"]
+    return [*VARIANTS[variant], f"data.options.seed={seed}", f"seed={seed}"]
 
 
-def folder_of(network: str, start: str, seed: int) -> Path:
+def recipe_of(variant: str, seed: int) -> Any:
+    """The recipe of a run."""
+    from mnv3lib.recipe import load, overridden
+
+    return overridden(load(RECIPES[variant.split("/")[0]]), assignments(variant, seed))
+
+
+def folder_of(variant: str, seed: int) -> Path:
     """Where a run keeps its files; its result lies beside."""
-    return RUNS / NAME / f"{network}-{start}-{seed}"
+    return RUNS / NAME / f"{variant.replace('/', '-')}-{seed}"
 
 
 def tested(recipe: Any, model: Any) -> dict[str, float]:
@@ -71,32 +85,30 @@ def tested(recipe: Any, model: Any) -> dict[str, float]:
     return {name: round(value, 5) for name, value in found.items()}
 
 
-def run_one(network: str, start: str, seed: int) -> None:
+def run_one(variant: str, seed: int) -> None:
     """One run, in this process; its file is written when all is done."""
     import torch
 
     from mnv3lib import cost
     from mnv3lib.provenance import made
-    from mnv3lib.recipe import load, overridden
     from mnv3lib.training.memory import keep_freed_memory
     from mnv3lib.training.run import train
 
     torch.set_num_threads(1)
     keep_freed_memory()
-    about, changes = made(ROOT, threads=1, packages=["pycocotools"]), assignments(start, seed)
-    recipe = overridden(load(RECIPES[network]), changes)
-    folder = folder_of(network, start, seed)
+    about = made(ROOT, threads=1, packages=["pycocotools"])
+    recipe, folder = recipe_of(variant, seed), folder_of(variant, seed)
     result = train(recipe, folder)
     report = cost.profile(result.model.config, recipe.data.eval_size)
     found = {
-        "variant": f"{network}/{start}",
+        "variant": variant,
         "seed": seed,
         "test": tested(recipe, result.model),
         "best": {"which": result.which, "epoch": result.epoch, result.measure: round(result.best, 5)},
         "parameters": report.parameters,
         "macs": report.macs,
         "seconds": round(sum(row["seconds"] for row in result.rows), 1),
-        "assignments": changes,
+        "assignments": assignments(variant, seed),
         "epochs": {key: [round(row[key], 5) for row in result.rows] for key in result.rows[0]},
         **about,
     }
@@ -107,10 +119,10 @@ def join() -> Path:
     """All runs in one file, what is the same everywhere said once."""
     kept: list[dict[str, Any]] = []
     shared: list[dict[str, Any]] = []
-    for network, start, seed in runs():
-        folder = folder_of(network, start, seed)
+    for variant, seed in runs():
+        folder = folder_of(variant, seed)
         found = json.loads(folder.with_name(f"{folder.name}.json").read_text(encoding="utf-8"))
-        if found["assignments"] != assignments(start, seed):
+        if found["assignments"] != assignments(variant, seed):
             raise SystemExit(f"{folder}.json is from another study of this name: delete it and run again")
         about = {key: found.pop(key) for key in ("commit", "versions", "cpu", "threads")}
         if about not in shared:
@@ -131,37 +143,19 @@ def join() -> Path:
 
 def main() -> int:
     """Run what is missing, several at a time, and join what is there."""
-    from tqdm import tqdm
-
-    commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: 1)")
-    commands.add_argument("--only", nargs=3, metavar=("NETWORK", "START", "SEED"), help="one run, in this process")
-    options = commands.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: 1)")
+    parser.add_argument("--only", nargs=2, metavar=("VARIANT", "SEED"), help="one run, in this process")
+    options = parser.parse_args()
     if options.only:
-        network, start, seed = options.only
-        run_one(network, start, int(seed))
+        run_one(options.only[0], int(options.only[1]))
         return 0
-    todo = []
-    for one in runs():
-        folder = folder_of(*one)
+    scripts = {}
+    for variant, seed in runs():
+        folder = folder_of(variant, seed)
         if not folder.with_name(f"{folder.name}.json").exists():
-            todo.append(one)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-    def start_one(*one: Any) -> tuple[str, str]:
-        command = [sys.executable, __file__, "--only", *map(str, one)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        return " ".join(map(str, one)), done.stderr if done.returncode else ""
-
-    failed = 0
-    with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(todo), unit="run") as bar:
-        for future in as_completed([pool.submit(start_one, *one) for one in todo]):
-            what, error = future.result()
-            bar.update()
-            if error:
-                failed += 1
-                tqdm.write(f"{what} failed:\n{error}")
-    if failed:
+            scripts[f"{variant}, seed {seed}"] = [__file__, "--only", variant, str(seed)]
+    if not all_done(scripts, options.jobs):
         return 1
     print(f"Written: {join().relative_to(ROOT)}")
     return 0

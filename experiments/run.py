@@ -18,7 +18,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -231,16 +231,42 @@ def join(name: str) -> Path:
     return target
 
 
-def main() -> int:
-    """Run what is missing, several at a time, and join what is there."""
+def all_done(scripts: Mapping[str, Sequence[str]], jobs: int) -> bool:
+    """Run scripts, some at a time, with one thread each; whether all of them ended well.
+
+    Args:
+        scripts: what is said of one that fails, and its file and arguments.
+        jobs: how many at a time.
+    """
     from tqdm import tqdm
 
-    commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands.add_argument("study", help="name of a YAML file in this folder")
-    commands.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: 1)")
-    commands.add_argument("--only", nargs=2, metavar=("VARIANT", "SEED"), help="one run, in this process")
-    commands.add_argument("--measure", action="store_true", help="test the networks of finished runs again")
-    options = commands.parse_args()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+    def start(what: str) -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, *scripts[what]], env=environment, capture_output=True, text=True, check=False
+        )
+        return what, done.stderr if done.returncode else ""
+
+    failed = False
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(scripts), unit="run") as bar:
+        for future in as_completed([pool.submit(start, what) for what in scripts]):
+            what, error = future.result()
+            bar.update()
+            if error:
+                failed = True
+                tqdm.write(f"{what} failed:\n{error}")
+    return not failed
+
+
+def main() -> int:
+    """Run what is missing, several at a time, and join what is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="name of a YAML file in this folder")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (default: 1)")
+    parser.add_argument("--only", nargs=2, metavar=("VARIANT", "SEED"), help="one run, in this process")
+    parser.add_argument("--measure", action="store_true", help="test the networks of finished runs again")
+    options = parser.parse_args()
     if options.only:
         run_one(options.study, options.only[0], int(options.only[1]))
         return 0
@@ -253,22 +279,10 @@ def main() -> int:
         measure_again(options.study)
         print(f"{len(todo)} runs are missing" if todo else f"Written: {join(options.study).relative_to(ROOT)}")
         return 0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-    def start(variant: str, seed: int) -> tuple[str, int, str]:
-        command = [sys.executable, __file__, options.study, "--only", variant, str(seed)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        return variant, seed, done.stderr if done.returncode else ""
-
-    failed = 0
-    with ThreadPoolExecutor(options.jobs) as pool, tqdm(total=len(todo), unit="run") as bar:
-        for future in as_completed([pool.submit(start, *run) for run in todo]):
-            variant, seed, error = future.result()
-            bar.update()
-            if error:
-                failed += 1
-                tqdm.write(f"{variant}, seed {seed} failed:\n{error}")
-    if failed:
+    scripts = {
+        f"{variant}, seed {seed}": [__file__, options.study, "--only", variant, str(seed)] for variant, seed in todo
+    }
+    if not all_done(scripts, options.jobs):
         return 1
     print(f"Written: {join(options.study).relative_to(ROOT)}")
     return 0

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from scripts import load_script
 
-from mnv3lib.recipe import load, overridden
 from mnv3lib.training.evaluation import make_task
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -26,16 +25,26 @@ def study() -> ModuleType:
 
 def test_every_run_is_a_recipe_of_its_own(study: ModuleType) -> None:
     runs = list(study.runs())
-    assert len({study.folder_of(*one) for one in runs}) == len(runs) == 12
-    for network, start, seed in runs:
-        recipe = overridden(load(study.RECIPES[network]), study.assignments(start, seed))
+    assert len({study.folder_of(*one) for one in runs}) == len(runs) == 21
+    networks: dict[str, set[Any]] = {}
+    for variant, seed in runs:
+        recipe = study.recipe_of(variant, seed)
+        network, changed = variant.split("/")
+        assert network in recipe.model.name
         assert (recipe.seed, recipe.data.options["seed"]) == (seed, seed)
         task = make_task(recipe, 11)
-        assert (task.weights_backbone is None) == (start == "scratch")
-        assert network in recipe.model.name
-    networks = {make_task(overridden(load(study.RECIPES[network]), study.assignments(start, 1)), 11).config
-                for network in study.RECIPES for start in study.STARTS}  # fmt: skip
-    assert len(networks) == 2, "the starts differ in more than their weights"
+        assert (task.weights_backbone is None) == (changed in ("scratch", "reduced-tail"))
+        networks.setdefault(variant, set()).add(task.config)
+    (plain,), (fresh,) = networks["lraspp/classifier"], networks["lraspp/scratch"]
+    assert plain == fresh, "the starts differ in more than their weights"
+    assert networks["ssdlite/classifier"] == networks["ssdlite/scratch"]
+    (halved,), (paper,), (coarse,) = (
+        networks[f"lraspp/{name}"] for name in ("reduced-tail", "paper-dilation", "stride-32")
+    )
+    assert [row.out_channels for row in halved.backbone.rows[-3:]] == [24, 24, 24]
+    assert [row.dilation for row in paper.backbone.rows[-3:]] == [1, 2, 2]
+    assert [row.dilation for row in plain.backbone.rows[-3:]] == [2, 2, 2]
+    assert [row.dilation for row in coarse.backbone.rows[-3:]] == [1, 1, 1]
 
 
 @pytest.mark.slow
@@ -43,10 +52,10 @@ def test_a_run_is_measured_and_joined(study: ModuleType, tmp_path: Path, monkeyp
     from figures import measured
 
     of_study = study.assignments
-    monkeypatch.setattr(study, "assignments", lambda start, seed: [*of_study(start, seed), *SHORT])
+    monkeypatch.setattr(study, "assignments", lambda variant, seed: [*of_study(variant, seed), *SHORT])
     for name, value in {"RUNS": tmp_path, "JOINED": tmp_path / "joined", "SEEDS": (1,), "TESTS": 5}.items():
         monkeypatch.setattr(study, name, value)
-    monkeypatch.setattr(study, "STARTS", {"classifier": ()})
+    monkeypatch.setattr(study, "VARIANTS", {"lraspp/classifier": (), "ssdlite/classifier": ()})
     for one in study.runs():
         study.run_one(*one)
     target = study.join()
