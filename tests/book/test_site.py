@@ -632,10 +632,10 @@ def results(seen: Visit, served: str, query: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("query", "first"),
     [
-        ("feature map", "glossary.html#term-map"),
+        ("feature map", "glossary.html#term-feature-map"),
         ("fine-tune my own folder", "12_transfer_learning.html"),
         ("export onnx", "proof_ledger.html#what-is-proven"),
-        ("rounding rule", "glossary.html#term-channel-rule"),
+        ("rounding rule", "glossary.html#term-rounding-rule"),
         ("squeeze-and-excitation", "glossary.html#term-squeeze-and-excitation"),
     ],
 )
