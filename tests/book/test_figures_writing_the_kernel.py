@@ -235,3 +235,12 @@ def test_what_the_chapter_concludes_is_in_the_table() -> None:
         else:
             assert small.startswith("engine 0")
             assert re.search(r"OpenVINO, int8 .*≈|≈ OpenVINO, int8", large), (cpu, batch)
+
+
+def test_a_table_is_html_and_text() -> None:
+    table = figures.Table(("file", "lines"), [("a <b>", 12)])
+    assert repr(table) == "file | lines\na <b> | 12"
+    html = table._repr_html_()
+    assert '<td style="text-align:left">a &lt;b&gt;</td><td style="text-align:right">12</td>' in html
+    with pytest.raises(ValueError, match="rows must have 2 cells"):
+        figures.Table(("file", "lines"), [("a",)])
