@@ -172,7 +172,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
             permissions=["clipboard-read", "clipboard-write"] if address.startswith("http") else [],
         )
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)  # a machine may be busy; speed is not what is tested
         context.route(lambda url: not is_local(url), lambda route: route.abort())
         page = context.new_page()
         seen = Visit(page)
