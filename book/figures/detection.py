@@ -29,14 +29,14 @@ __all__ = ["anchors", "best_overlap", "boxes_over", "crowded", "default_boxes", 
            "maps_over", "overlaps", "places", "precision_over_recall", "published_over_time", "scenes"]  # fmt: skip
 
 #: Colours of boxes over a scene in shades of grey.
-_OVER = (COLOURS["orange"], COLOURS["sky"], COLOURS["vermilion"])
+_OVER = (COLOURS["sky"], COLOURS["orange"], COLOURS["vermilion"])
 _PANEL = 400  # pixels of the side of a panel
 
 
 def scenes(size: int, *, split: str = "test") -> list[tuple[Tensor, dict[str, Tensor]]]:
     """The first scenes that the trained network is tested on: (3, 160, 160) from 0 to 1, boxes and labels."""
     dataset = DigitScenes(split, size=size, resolution=160, difficulty=0.4, task="detection", cache=False)
-    return [(image.as_subclass(Tensor) / 255, target) for image, target in dataset]
+    return [(image.as_subclass(Tensor) / 255, target) for image, target in map(dataset.__getitem__, range(size))]
 
 
 def many_digits() -> tuple[Tensor, Tensor]:
@@ -134,7 +134,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 def _sheet(rows: Mapping[str, Sequence[tuple[str, Image.Image]]]) -> Image.Image:
     """Rows of panels, white on black: above each row its name, above each panel its title."""
-    strip, font, columns = 52, _font(34), max(map(len, rows.values()))
+    strip, font, columns = 60, _font(42), max(map(len, rows.values()))
     sheet = Image.new("RGB", (columns * _PANEL, len(rows) * (_PANEL + 2 * strip)), "black")
     pen = ImageDraw.Draw(sheet)
     for row, (name, line) in enumerate(rows.items()):
@@ -187,7 +187,7 @@ def found_in(
         ways: detections of each scene, with ``boxes``, ``labels`` and ``scores``.
         classes: names of the labels.
     """
-    font, rows, words = _font(30), {}, []
+    font, rows, words = _font(40), {}, []
     for name, detections in ways.items():
         line, counts = [], []
         for (image, target), found in zip(pictures, detections, strict=True):
@@ -199,7 +199,7 @@ def found_in(
                 colour = COLOURS["sky"] if fits else COLOURS["orange"]
                 pen.rectangle(corners, outline=colour, width=3)
                 if len(found["boxes"]) <= 2 * len(target["boxes"]):
-                    place = (corners[0] + 5, max(corners[1], 30) - 2)
+                    place = (corners[0] + 5, max(corners[1], 40) - 2)
                     pen.text(place, classes[label], colour, font, anchor="ls", stroke_width=2, stroke_fill="black")
             counts.append(f"{len(right)}")
             line.append((f"{len(right)} boxes", panel))
@@ -271,9 +271,9 @@ def best_overlap(curves: Mapping[str, Mapping[int, float]]) -> Drawing:
     """For square objects by side: at how many of their places some anchor overlaps enough; a line for each set."""
     figure, axes = new_figure(height=3.6)
     words = []
-    styles = ((COLOURS["vermilion"], "o"), (REFERENCE, "s"), (ACCENT, "^"), (COLOURS["orange"], "D"))
-    for (name, curve), (colour, mark) in zip(curves.items(), styles, strict=False):
-        axes.plot(list(curve), [100 * part for part in curve.values()], marker=mark, color=colour, label=name)
+    styles = (("vermilion", "o-"), ("sky", "s-"), ("blue", "^-"), ("orange", ".:"))  # the last one may lie on others
+    for (name, curve), (colour, style) in zip(curves.items(), styles, strict=False):
+        axes.plot(list(curve), [100 * part for part in curve.values()], style, color=COLOURS[colour], label=name)
         words.append(f"{name}: " + ", ".join(f"{part:.0%} at {side}" for side, part in curve.items()))
     axes.set_xscale("log", base=2)
     sides = list(next(iter(curves.values())))
@@ -320,11 +320,14 @@ def published_over_time(rows: Sequence[Mapping[str, Any]]) -> Drawing:
         axes.plot(row["latency"], row["map"], "o" if "variant" in row else "s",
                   color=ACCENT if "variant" in row else REFERENCE)  # fmt: skip
         words.append(f"{name} {row['map']} at {row['latency']} ms")
-        if "variant" not in row or row["halved"]:
-            side = -1 if row["latency"] > 150 else 1
-            axes.annotate(name, (row["latency"], row["map"]), (6 * side, -13), textcoords="offset points",
-                          ha="right" if side < 0 else "left")  # fmt: skip
-    axes.set(xlabel="time on a Pixel 1, ms", ylabel="AP on COCO, %", xlim=(0, 250), ylim=(12, 25))
+        if "variant" in row and not row["halved"]:
+            continue
+        if row["latency"] < 100 and "variant" not in row:
+            offset, side = (7, -4), "left"
+        else:  # those at the top stand close to each other
+            offset, side = (0, -18 if name == "MobileNetV2" else 7), "center"
+        axes.annotate(name.partition(",")[0], (row["latency"], row["map"]), offset, textcoords="offset points", ha=side)
+    axes.set(xlabel="time on a Pixel 1, ms", ylabel="AP on COCO, %", xlim=(0, 275), ylim=(12, 25))
     return Drawing(figure, f"Points of average precision over time: {'; '.join(words)}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,11 @@ from torch import Tensor
 from mnv3lib import facts
 from mnv3lib.detectors import ssdlite
 from mnv3lib.explore.palette import COLOURS
+
+
+def _data(axes: Any) -> list[tuple[list[float], list[float]]]:
+    """What the lines of a figure are drawn from: x and y of each."""
+    return [tuple(np.asarray(values).tolist() for values in line.get_data()) for line in axes.lines]
 
 
 def test_scenes_are_those_that_the_network_is_tested_on() -> None:
@@ -95,8 +101,8 @@ def test_maps_are_drawn_as_grids_over_the_scene() -> None:
     image, box = torch.zeros(3, 40, 40), torch.tensor([[10.0, 10, 20, 20]])
     shown = maps_over(image, box, {"one": (2, 1), "other": (4,)})
     picture = np.asarray(Image.open(io.BytesIO(shown.data)).convert("L")).astype(int)
-    assert picture.shape == (2 * 504, 800)
-    middle = picture[104 + 300, :]  # below the object, between the lines
+    assert picture.shape == (2 * 520, 800)
+    middle = picture[120 + 300, :]  # below the object, between the lines
     lines = [place for place in (100, 200, 300, 600) if middle[place - 3 : place + 4].max() > 60]
     assert lines == [200]  # a grid of 2×2 beside one of 1×1
     assert shown.alt == "A scene with 1 small objects below grids. one: 2×2, 1×1 cells; other: 4×4 cells."
@@ -112,7 +118,7 @@ def test_right_and_wrong_detections_have_their_colours() -> None:
         shown = found_in([(torch.zeros(3, 40, 40), target)], {"a way": [one]}, ("none", "a", "b"))
         assert "1 digits with detections: a way 1 boxes" in shown.alt
         pictures.append(np.asarray(Image.open(io.BytesIO(shown.data)).convert("RGB")).astype(int))
-    edge = [picture[104 + 200, 99:104].sum(0) for picture in pictures]  # the left side of the box
+    edge = [picture[120 + 200, 99:104].sum(0) for picture in pictures]  # the left side of the box
     assert edge[0][2] > edge[0][0]
     assert edge[1][0] > edge[1][2]
 
@@ -122,10 +128,10 @@ def test_boxes_are_drawn_where_they_are() -> None:
     drawing = boxes_over(
         torch.rand(3, 16, 16), groups, title="A title", cells=4, objects=torch.tensor([[3.0, 3, 9, 9]])
     )
-    (axes,) = drawing.figure.axes
+    axes: Any = drawing.figure.axes[0]
     corners = [(*box.get_xy(), box.get_width(), box.get_height()) for box in axes.patches]
     assert corners == [(1, 2, 4, 6), (0, 0, 4, 4), (3, 3, 6, 6)]
-    assert to_hex(axes.patches[0].get_edgecolor()).upper() == COLOURS["orange"]
+    assert to_hex(axes.patches[0].get_edgecolor()).upper() == COLOURS["sky"]
     assert drawing.alt == "A title. Boxes over a scene: some 2, none 0."
     assert drawing.data == {"some": 2, "none": 0}
     assert axes.images[0].get_array().shape == (8, 8)
@@ -136,14 +142,9 @@ def test_boxes_are_drawn_where_they_are() -> None:
 def test_overlaps_are_drawn_and_said() -> None:
     drawing = best_overlap({"one": {16: 0.0, 32: 0.25}, "two": {16: 0.5, 32: 1.0}})
     (axes,) = drawing.figure.axes
-    assert [line.get_ydata().tolist() for line in map(_plain, axes.lines)] == [[0, 25], [50, 100]]
+    assert [ys for _, ys in _data(axes)] == [[0, 25], [50, 100]]
     assert axes.get_xscale() == "log"
     assert "one: 0% at 16, 25% at 32; two: 50% at 16, 100% at 32" in drawing.alt
-
-
-def _plain(line: object) -> object:
-    line.set_ydata(np.asarray(line.get_ydata()))  # type: ignore[attr-defined]
-    return line
 
 
 def test_what_average_precision_averages_is_the_best_from_there_on() -> None:
@@ -155,8 +156,8 @@ def test_what_average_precision_averages_is_the_best_from_there_on() -> None:
 def test_published_detectors_are_all_there() -> None:
     rows = facts.load()["detection"]["rows"]
     drawing = published_over_time(rows)
-    points = list(drawing.figure.axes[0].lines)
-    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in points] == [(r["latency"], r["map"]) for r in rows]
+    points = _data(drawing.figure.axes[0])
+    assert [(xs[0], ys[0]) for xs, ys in points] == [(r["latency"], r["map"]) for r in rows]
     assert "Large, halved 22.0 at 119 ms" in drawing.alt
 
 
@@ -171,12 +172,12 @@ def _study() -> Study:
 
 def test_every_run_is_a_line() -> None:
     drawing = learning(_study(), {"a": "the first", "b": "the second"})
-    lines = drawing.figure.axes[0].lines
-    assert [list(line.get_ydata()) for line in lines] == [[25, 50], [12.5, 25], [31.25, 62.5], [37.5, 75]]
+    assert [ys for _, ys in _data(drawing.figure.axes[0])] == [[25, 50], [12.5, 25], [31.25, 62.5], [37.5, 75]]
     assert "the first: 25 to 50 at the end; the second: 62 to 75 at the end" in drawing.alt
 
 
 def test_a_half_of_the_pixels_is_enough_for_a_background() -> None:
     image = Tensor([[[0.0, 1.0], [1.0, 0.0]]]).expand(3, 2, 2)
     drawing = boxes_over(image, {"none": torch.zeros(0, 4)}, title="A background")
-    assert drawing.figure.axes[0].images[0].get_array().tolist() == [[4 * 255 // 7]]
+    axes: Any = drawing.figure.axes[0]
+    assert axes.images[0].get_array().tolist() == [[4 * 255 // 7]]
