@@ -24,7 +24,7 @@ import pytest
 from ledger import deviation, elsewhere  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that the tests start.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -50,7 +50,12 @@ class Visit:
     page: Page
     outside: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    transferred: dict[str, int] = field(default_factory=dict)
+    finished: list[Request] = field(default_factory=list)
+
+    @property
+    def transferred(self) -> dict[str, int]:
+        """How many bytes have come from a server, by address."""
+        return {request.url: request.sizes()["responseBodySize"] for request in self.finished}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -167,7 +172,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
             permissions=["clipboard-read", "clipboard-write"] if address.startswith("http") else [],
         )
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)  # a machine may be busy; speed is not what is tested
         context.route(lambda url: not is_local(url), lambda route: route.abort())
         page = context.new_page()
         seen = Visit(page)
@@ -176,20 +181,15 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
         page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: seen.errors.append(str(error)))
         page.on("requestfailed", lambda request: note_failure(seen, request))
-        page.on("requestfinished", lambda request: measure(seen, request))
+        page.on("requestfinished", lambda request: request.url.startswith("http") and seen.finished.append(request))
         page.goto(address, wait_until="load")
         # Equations are drawn after the page has loaded.
-        page.evaluate("async () => { if (window.MathJax?.startup?.promise) await window.MathJax.startup.promise }")
-        page.evaluate("document.fonts.ready.then(() => null)")
+        page.evaluate("async () => { await window.MathJax?.startup?.promise; await document.fonts.ready }")
         return seen
 
     def note_failure(seen: Visit, request: Any) -> None:
         if request.failure != "net::ERR_ABORTED":  # the browser's own, when the page is left before all has arrived
             seen.errors.append(f"failed: {request.url}: {request.failure}")
-
-    def measure(seen: Visit, request: Any) -> None:
-        if request.url.startswith("http"):
-            seen.transferred[request.url] = request.sizes()["responseBodySize"]
 
     yield open_page
     for context in contexts:

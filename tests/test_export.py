@@ -310,7 +310,7 @@ def test_folders_that_cannot_be_written(keeps: Any, tmp_path: Path) -> None:
         ({"model": nn.Identity().eval(), "example": ONE[0]}, r"example must have the shape \(N, C, H, W\)"),
         ({"example": ONE.double()}, "example must be a float32 tensor"),
         ({"example": ONE[:, :2]}, r"example must be images that the model takes, \(2, 2, 40, 33\) are not: "),
-        ({"model": Twice().eval()}, "model must give a tensor, it gave a tuple"),
+        ({"model": Twice().eval()}, "model must give a tensor, or a dictionary with one under 'out', it gave a tuple"),
         ({"path": 3}, "path must be a path, got 3"),
         ({"path": "x.txt"}, "path must end in one of '.onnx', '.xml', '.pte', '.pt2', got 'x.txt'"),
         ({"path": "x"}, "path must end in one of"),

@@ -11,24 +11,31 @@ constexpr int NV = WIDEST, MR = REGISTERS == 32 ? 7 : 4;  // panels and pixels o
 
 template <Activation A>
 INLINE void product(const float* x, const float* w, const float* b, float* y,
-                int pixels, int in, int out) {
+                    int pixels, int in, int out) {
     for (int n = 0; n < out / L; n += NV)
         for (int p = 0; p < pixels; p += MR) {
             const float *numbers = x + p * L, *weights = w + n * in * L;
             Vector sum[MR * NV];
-            repeat<MR * NV>([&](auto i) INLINED { sum[i] = load(b + (n + i % NV) * L); });
+            repeat<MR * NV>([&](auto i) INLINED {
+                sum[i] = load(b + (n + i % NV) * L);
+            });
             for (int panel = 0; panel < in / L; panel++, numbers += pixels * L)
                 for (int lane = 0; lane < L; lane += 4, weights += 4 * NV * L)
                     repeat<4>([&](auto k) INLINED {
                         Vector weight[NV];
-                        repeat<NV>([&](auto v) INLINED { weight[v] = held(load(weights + (k * NV + v) * L)); });
+                        repeat<NV>([&](auto v) INLINED {
+                            weight[v] = held(load(weights + (k * NV + v) * L));
+                        });
                         repeat<MR>([&](auto m) INLINED {
-                            const Vector number = all(numbers[m * L + lane + k]);
-                            repeat<NV>([&](auto v) INLINED { sum[m * NV + v] += number * weight[v]; });
+                            const Vector one = all(numbers[m * L + lane + k]);
+                            repeat<NV>([&](auto v) INLINED {
+                                sum[m * NV + v] += one * weight[v];
+                            });
                         });
                     });
             repeat<MR * NV>([&](auto i) INLINED {
-                store(y + ((n + i % NV) * pixels + p + i / NV) * L, activate<A>(sum[i]));
+                store(y + ((n + i % NV) * pixels + p + i / NV) * L,
+                      activate<A>(sum[i]));
             });
         }
 }
@@ -44,62 +51,73 @@ EXPORT void h_swish(float* y, int count) {
 }
 
 EXPORT void naive(const float* x, const float* w, const float* b, float* y,
-                int pixels, int in, int out) {
+           int pixels, int in, int out) {
     for (int n = 0; n < out; n++)
         for (int p = 0; p < pixels; p++) {
             float sum = b[n];
-            for (int k = 0; k < in; k++) sum += x[k * pixels + p] * w[n * in + k];
+            for (int k = 0; k < in; k++)
+                sum += x[k * pixels + p] * w[n * in + k];
             y[n * pixels + p] = sum;
         }
 }
 
-EXPORT void contiguous(const float* x, const float* w, const float* b, float* __restrict y,
-                int pixels, int in, int out) {
+EXPORT void contiguous(const float* x, const float* w, const float* b,
+                float* __restrict y, int pixels, int in, int out) {
     for (int p = 0; p < pixels; p++) {
         float* sums = y + p * out;
         for (int n = 0; n < out; n++) sums[n] = b[n];
         for (int k = 0; k < in; k++)
-            for (int n = 0; n < out; n++) sums[n] += x[p * in + k] * w[k * out + n];
+            for (int n = 0; n < out; n++)
+                sums[n] += x[p * in + k] * w[k * out + n];
     }
 }
 
 EXPORT void vectors(const float* x, const float* w, const float* b, float* y,
-                int pixels, int in, int out) {
+           int pixels, int in, int out) {
     for (int n = 0; n < out / L; n++)
         for (int p = 0; p < pixels; p++) {
             Vector sum = load(b + n * L);
             for (int k = 0; k < in; k++)
-                sum += all(x[(k / L * pixels + p) * L + k % L]) * load(w + (n * in + k) * L);
+                sum += all(x[(k / L * pixels + p) * L + k % L])
+                     * load(w + (n * in + k) * L);
             store(y + (n * pixels + p) * L, sum);
         }
 }
 
 EXPORT void tiles(const float* x, const float* w, const float* b, float* y,
-                int pixels, int in, int out) {
+           int pixels, int in, int out) {
     for (int n = 0; n < out / L; n += NV)
         for (int p = 0; p < pixels; p += MR) {
             Vector sum[MR * NV];
-            repeat<MR * NV>([&](auto i) INLINED { sum[i] = load(b + (n + i % NV) * L); });
+            repeat<MR * NV>([&](auto i) INLINED {
+                sum[i] = load(b + (n + i % NV) * L);
+            });
             for (int k = 0; k < in; k++) {
                 const float* numbers = x + (k / L * pixels + p) * L + k % L;
                 Vector weight[NV];
-                repeat<NV>([&](auto v) INLINED { weight[v] = load(w + ((n + v) * in + k) * L); });
+                repeat<NV>([&](auto v) INLINED {
+                    weight[v] = load(w + ((n + v) * in + k) * L);
+                });
                 repeat<MR>([&](auto m) INLINED {
-                    const Vector number = all(numbers[m * L]);
-                    repeat<NV>([&](auto v) INLINED { sum[m * NV + v] += number * weight[v]; });
+                    const Vector one = all(numbers[m * L]);
+                    repeat<NV>([&](auto v) INLINED {
+                        sum[m * NV + v] += one * weight[v];
+                    });
                 });
             }
-            repeat<MR * NV>([&](auto i) INLINED { store(y + ((n + i % NV) * pixels + p + i / NV) * L, sum[i]); });
+            repeat<MR * NV>([&](auto i) INLINED {
+                store(y + ((n + i % NV) * pixels + p + i / NV) * L, sum[i]);
+            });
         }
 }
 
 EXPORT void packed(const float* x, const float* w, const float* b, float* y,
-                int pixels, int in, int out) {
+           int pixels, int in, int out) {
     product<NONE>(x, w, b, y, pixels, in, out);
 }
 
 EXPORT void fused(const float* x, const float* w, const float* b, float* y,
-                int pixels, int in, int out) {
+           int pixels, int in, int out) {
     product<HARD_SWISH>(x, w, b, y, pixels, in, out);
 }
 

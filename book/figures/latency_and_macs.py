@@ -145,10 +145,10 @@ def roofline(report: Profile, ceilings: Ceilings, *, batch: int, maps: str, name
         report: of the cost model.
         ceilings: of the core.
         batch: images at a time.
-        maps: ``"second cache"`` or ``"memory"``: where the feature maps come from and go to.
+        maps: ``"L2 cache"`` or ``"memory"``: where the feature maps come from and go to.
         name: of the network.
     """
-    source = {"second cache": ceilings.second, "memory": ceilings.memory}
+    source = {"L2 cache": ceilings.second, "memory": ceilings.memory}
     slow = source[one_of("maps", maps, tuple(source))]
     found = floor(report, Ceilings(**{**vars(ceilings), "second": slow}), batch=batch)
     layers = [one for one in found if one.layer.macs]

@@ -90,9 +90,9 @@ def measured_rounds(machine: Machine, design: str, rounds: int) -> Drawing:
     turns = design == DESIGNS[1]
     for name, marker, colour in (("A", "o", ACCENT), ("B", "s", COLOURS["orange"])):
         first = 0 if name == "A" else 1 if turns else rounds
-        places = [first + (2 if turns else 1) * call for call in range(rounds)]
+        positions = [first + (2 if turns else 1) * call for call in range(rounds)]
         axes.plot(
-            [100 * place / (2 * rounds - 1) for place in places],
+            [100 * at / (2 * rounds - 1) for at in positions],
             found.seconds[name],
             marker,
             color=colour,

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from figures.faster_inference import precision_of
 from figures.kernel_steps import DEPTHWISE, ENGINE, POINTWISE
 
 from mnv3lib._checks import one_of
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["NAMES", "ROW_STEPS", "TILE_STEPS", "Sketch", "depthwise_row", "engine_files", "register_tile", "tallest",
-           "tile_choices", "times_the_floor"]  # fmt: skip
+__all__ = ["NAMES", "ROW_STEPS", "TILE_STEPS", "Sketch", "Table", "decisions", "depthwise_row", "engine_files",
+           "register_tile", "tallest", "tile_choices", "times_the_floor"]  # fmt: skip
 
 #: What the steps are called.
 NAMES = {
@@ -86,10 +87,10 @@ def tallest(panels: int, registers: int) -> int:
 
 @in_style
 def tile_choices(registers: int) -> Drawing:
-    """Multiply-adds for each load of tiles by pixels and panels; left blank where the registers do not hold them.
+    """Multiply-adds for each load of tiles by positions and panels; left blank where the registers do not hold them.
 
-    A step over one input channel loads a vector of weights for each panel and a number for each pixel. Grey: fewer sums
-    than a processor has multiply-adds under way.
+    A step over one input channel loads a vector of weights for each panel and a number for each position. Grey: fewer
+    sums than a processor has multiply-adds under way.
     """
     widest, highest, need = 6, 14, LATENCY * UNITS
     figure, axes = new_figure(height=2.9)
@@ -107,13 +108,13 @@ def tile_choices(registers: int) -> Drawing:
                 axes.barh(panels, 0.9, left=pixels - 0.45, height=0.86, color="none", linewidth=2.5,
                           edgecolor=COLOURS["vermilion"])  # fmt: skip
             axes.annotate(f"{ratio:.1f}", (pixels, panels), ha="center", va="center", size=9)
-    axes.set(xlim=(0.4, highest + 0.6), ylim=(widest + 0.6, 0.4), xlabel="pixels of a tile", ylabel="panels")
+    axes.set(xlim=(0.4, highest + 0.6), ylim=(widest + 0.6, 0.4), xlabel="positions of a tile", ylabel="panels")
     axes.set_xticks(range(2, highest + 1, 2))
     axes.set_yticks(range(1, widest + 1))
     best = max(found, key=lambda tile: found[tile])
     alt = (
-        f"A grid of tiles, pixels by panels, that {registers} registers hold, with multiply-adds for each load. "
-        f"{best[0]} pixels × {best[1]} panels have most, {found[best]:.1f}. Framed, the engine's: "
+        f"A grid of tiles, positions by panels, that {registers} registers hold, with multiply-adds for each load. "
+        f"{best[0]} positions × {best[1]} panels have most, {found[best]:.1f}. Framed, the engine's: "
         + ", ".join(f"{pixels}×{panels} with {found[pixels, panels]:.1f}" for pixels, panels in ours) + "."
     )  # fmt: skip
     return Drawing(figure, alt, {"loads": found, "ours": ours})
@@ -149,7 +150,7 @@ _BIAS = [n % 3 for n in range(_PANELS * _LANES)]
 
 
 def register_tile(step: str) -> Sketch:
-    """A matrix product by tiles: 4 input channels, 6 pixels, 2 panels of 4 output channels, tiles of 3 pixels.
+    """A matrix product by tiles: 4 input channels, 6 positions, 2 panels of 4 output channels, tiles of 3 positions.
 
     Args:
         step: one of ``TILE_STEPS``.
@@ -188,7 +189,7 @@ def register_tile(step: str) -> Sketch:
     parts += [_text(4, 266, doing), _text(4, 284, words)]
     first = next(iter(sums.values()))
     alt = (
-        f"{step}: {doing}. Pixels {tile * _TALL} to {(tile + 1) * _TALL - 1}; the sums of the first are "
+        f"{step}: {doing}. Positions {tile * _TALL} to {(tile + 1) * _TALL - 1}; the sums of the first are "
         f"{', '.join(map(str, first))}. {words.capitalize()}."
     )
     return Sketch("".join(parts), 292, alt, {"sums": sums, "done": done, "k": k})
@@ -269,3 +270,65 @@ def engine_files() -> list[tuple[str, int, str, str]]:
         sentence = re.split(r"\.\s|\.$|:\s", about.replace("\n", " "), maxsplit=1)[0]
         found.append((name, len(text.splitlines()), sentence, where))
     return found
+
+
+class Table:
+    """Rows below the names of their columns; whole numbers stand at the right. Markdown's tables do not reach the page.
+
+    Args:
+        columns: their names.
+        rows: a cell for each column.
+    """
+
+    def __init__(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        self.columns, self.rows = tuple(columns), [tuple(row) for row in rows]
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"rows must have {len(self.columns)} cells, as columns has, got {self.rows!r}")
+
+    def _repr_html_(self) -> str:
+        def cell(value: object, tag: str = "td") -> str:
+            side = "right" if isinstance(value, int) else "left"
+            return f'<{tag} style="text-align:{side}">{escape(str(value))}</{tag}>'
+
+        head = "".join(cell(name, "th") for name in self.columns)
+        body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in self.rows)
+        return f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+    def __repr__(self) -> str:
+        return "\n".join(" | ".join(map(str, row)) for row in (self.columns, *self.rows))
+
+
+#: What may be used besides float32, and how the table of decisions calls it.
+_ALLOWED = {"fp32": "float32", "bf16": "bfloat16 allowed", "int8": "8 bits allowed"}
+
+
+def decisions(measured: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, str, str, str]]:
+    """For each processor, batch and measured precision: our engine and the best other way, for Small and for Large.
+
+    Args:
+        measured: what the benchmark of inference wrote, a file for each processor.
+    """
+    found = []
+    for one in measured:
+        results = {(result["network"], result["batch"]): result["lines"] for result in one["results"]}
+        for batch in sorted({batch for _, batch in results}):
+            networks = [results[f"mobilenet_v3_{size}", batch] for size in ("small", "large")]
+            known = {precision_of(line["way"]) for lines in networks for line in lines}
+            for precision, name in _ALLOWED.items():
+                if precision in known:
+                    small, large = (_ours_and_theirs(lines, precision) for lines in networks)
+                    found.append((one["cpu"], batch, name, small, large))
+    return found
+
+
+def _ours_and_theirs(lines: Iterable[Mapping[str, Any]], precision: str) -> str:
+    """The faster of our engine and the best other way, then the other, with their times; ≈ if their intervals meet."""
+    allowed = [line for line in lines if precision_of(line["way"]) in ("fp32", precision)]
+    sides = [[line for line in allowed if line["way"].startswith("engine") is ours] for ours in (True, False)]
+    first, second = sorted((min(side, key=_ratio) for side in sides), key=_ratio)
+    sign = "<" if first["ratio"][2] < second["ratio"][1] else "≈"
+    return f"{first['way']} {_ratio(first):.2f} {sign} {second['way']} {_ratio(second):.2f}"
+
+
+def _ratio(line: Mapping[str, Any]) -> float:
+    return float(line["ratio"][0])

@@ -32,12 +32,13 @@ from torch import Tensor, nn
 import mnv3lib
 from mnv3lib._checks import one_of, positive_int
 from mnv3lib._files import whole_files
+from mnv3lib.config import MobileNetV3Config, OnBackbone
 from mnv3lib.deploy.errors import ExportError, Unavailable
-from mnv3lib.deploy.fastest import TOLERANCES, check_arguments, logits, stray
+from mnv3lib.deploy.fastest import TOLERANCES, check_arguments, stray
 from mnv3lib.deploy.formats import FORMATS, IMAGES, LOGITS, Format, Run
 from mnv3lib.deploy.latency import computing_with
 from mnv3lib.deploy.quantization import is_quantized
-from mnv3lib.network import MobileNetV3
+from mnv3lib.deploy.scores import Scores, giving_a_tensor, logits
 from mnv3lib.provenance import made
 
 __all__ = ["Exported", "export"]
@@ -79,7 +80,8 @@ def export(
     an earlier time are replaced at the end, all or none. The model is not changed. Writing takes seconds to a minute.
 
     Args:
-        model: in evaluation mode, or quantised by :func:`mnv3lib.deploy.quantization.quantize`.
+        model: in evaluation mode, or quantised by :func:`mnv3lib.deploy.quantization.quantize`. Of a network for
+            segmentation, which gives a dictionary, the file gives the scores. Networks for detection cannot be written.
         path: of the file, ending as its format does.
         example: images for the check, float32, on the CPU. Files take images of their size, and for some formats as
             many at a time, see above.
@@ -107,6 +109,7 @@ def export(
         raise TypeError(f"values must be text, got {values!r}")
     form.require()
     example = example.detach().contiguous()
+    model = giving_a_tensor(model, example)
     expected = logits(model, example)
     parts = [target.with_suffix(suffix) for suffix in form.parts]
     card = target.with_name(target.name + CARD)
@@ -204,9 +207,11 @@ def _running(to: str) -> Iterator[None]:
 
 def _network(model: nn.Module) -> dict[str, Any]:
     """What the card says of the network."""
+    model = model.network if isinstance(model, Scores) else model
     about: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
-    if isinstance(model, MobileNetV3):
-        about |= {"num_classes": model.config.num_classes, "classes": model.classes, "config": model.config.to_dict()}
+    config = getattr(model, "config", None)
+    if isinstance(config, MobileNetV3Config | OnBackbone):
+        about |= {"num_classes": config.num_classes, "classes": model.classes, "config": config.to_dict()}
     return {"class": type(model).__name__, **about}
 
 

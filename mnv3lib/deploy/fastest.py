@@ -14,6 +14,7 @@ from mnv3lib.deploy.errors import ExportError, Unavailable
 from mnv3lib.deploy.latency import Comparison, Ratio, compare
 from mnv3lib.deploy.paths import PATHS, Run, label
 from mnv3lib.deploy.quantization import Quantized, is_quantized, quantize, suited_backend
+from mnv3lib.deploy.scores import giving_a_tensor, logits
 
 __all__ = ["Attempt", "Optimized", "optimize"]
 
@@ -94,7 +95,8 @@ def optimize(
     refused. Some compile for a minute. The model is not changed, and later changes of it are not seen.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, from images to logits, or to a dictionary with scores under ``"out"``, as networks
+            for segmentation are; what is found then gives the scores. Networks for detection run in PyTorch only.
         example: images of the shape in question, float32, on the CPU.
         precision: ``"fp32"``, or ``"bf16"`` or ``"int8"`` to try ways that compute in this precision as well.
         calibration: for ``"int8"``: batches of images for :func:`mnv3lib.deploy.quantization.quantize`, with the
@@ -112,7 +114,7 @@ def optimize(
     example = example.detach().contiguous()
     if wanted != "int8" and calibration is not None:
         raise ValueError(f"calibration must be None for the precision {wanted!r}, got {type(calibration).__name__}")
-    logits(model, example)  # which says what is wrong with it
+    model = giving_a_tensor(model, example)
     models = {"fp32": model, wanted: model if wanted != "int8" else _quantised(model, example, calibration)}
     expected = {kind: logits(one, example) for kind, one in models.items()}
 
@@ -185,25 +187,6 @@ def check_arguments(model: nn.Module, example: Tensor) -> None:
         raise TypeError(f"example must be a float32 tensor on the CPU, got {getattr(example, 'dtype', example)!r}")
     if example.ndim != 4 or 0 in example.shape:
         raise ValueError(f"example must have the shape (N, C, H, W), got {tuple(example.shape)}")
-
-
-def logits(model: nn.Module, images: Tensor) -> Tensor:
-    """What the model gives.
-
-    Raises:
-        TypeError, ValueError: if it does not take such images, or gives no tensor.
-    """
-    try:
-        with torch.no_grad():
-            found = model(images)
-    except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            f"example must be images that the model takes, {tuple(images.shape)} are not: {reason}"
-        ) from error
-    if not isinstance(found, Tensor):
-        raise TypeError(f"model must give a tensor, it gave a {type(found).__name__}")
-    return found
 
 
 def deviation(found: Tensor, expected: Tensor) -> float:

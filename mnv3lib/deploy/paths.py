@@ -21,6 +21,7 @@ from mnv3lib.deploy.errors import Unavailable
 from mnv3lib.deploy.fold import fold_batch_norm
 from mnv3lib.deploy.formats import FORMATS, INDUCTOR, Run, exporting, require_compiler
 from mnv3lib.deploy.latency import computing_with
+from mnv3lib.deploy.scores import Scores
 from mnv3lib.pointwise import with_matrix_products
 
 __all__ = ["PATHS", "Path", "Run", "label"]
@@ -69,7 +70,8 @@ def _executorch(model: nn.Module, example: Tensor, threads: int, precision: str)
 
 
 def _engine(model: nn.Module, example: Tensor, threads: int, precision: str) -> Run:
-    return Engine(model, precision=precision)
+    # Which refuses a network for segmentation, and names it.
+    return Engine(model.network if isinstance(model, Scores) else model, precision=precision)
 
 
 class Path(NamedTuple):

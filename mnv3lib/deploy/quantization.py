@@ -23,6 +23,7 @@ from torch.fx import GraphModule, Node
 from mnv3lib._checks import one_of
 from mnv3lib.deploy.errors import Unavailable
 from mnv3lib.deploy.fold import fold_batch_norm
+from mnv3lib.deploy.scores import giving_a_tensor
 
 __all__ = ["BACKENDS", "FakeQuantized", "Quantized", "is_quantized", "quantize", "signed", "suited_backend"]
 
@@ -48,7 +49,8 @@ def quantize(
     """Quantise a trained network to 8 bits; the ranges of its activations are those that a few batches have.
 
     Args:
-        model: in evaluation mode, on the CPU; from images to a tensor. It is not changed.
+        model: in evaluation mode, on the CPU; from images to a tensor, or a network for segmentation, of which the
+            quantised one gives the scores. It is not changed.
         calibration: batches of images as the network will see them, (N, C, H, W) in float32, all of one C, H and W. A
             few hundred images are enough; labels are not needed.
         backend: whose number formats: ``"onednn"``; ``"fbgemm"`` with 7 bits for activations, for processors without
@@ -69,6 +71,7 @@ def quantize(
     one_of("observer", observer, ("histogram", "minmax"))
     batches = _checked(calibration)
     first = next(batches)
+    model = giving_a_tensor(model, first)
     points, pt2e = _torchao()
     with _quiet(), torch.no_grad():
         prepared = pt2e.prepare_pt2e(_exported(model, first), points.Points(points.FORMATS[backend], observer))

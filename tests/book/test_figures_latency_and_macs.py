@@ -79,13 +79,13 @@ def test_every_kind_that_counts_has_a_name_in_the_breakdown() -> None:
     assert all(set(figures.BOX.values()) <= set(one["fractions"]) for one in measured["breakdowns"])
 
 
-@pytest.mark.parametrize(("maps", "batch"), [("second cache", 1), ("second cache", 8), ("memory", 1)])
+@pytest.mark.parametrize(("maps", "batch"), [("L2 cache", 1), ("L2 cache", 8), ("memory", 1)])
 def test_every_layer_lies_under_the_roofs(maps: str, batch: int) -> None:
     report = cost.profile(small())
     drawing = figures.roofline(report, CEILINGS, batch=batch, maps=maps, name="Small")
     dots = [dot for some in drawing.data["dots"].values() for dot in some]
     assert len(dots) == drawing.data["layers"] == sum(layer.macs > 0 for layer in report.layers)
-    bandwidths = (CEILINGS.third, CEILINGS.second if maps == "second cache" else CEILINGS.memory)
+    bandwidths = (CEILINGS.third, CEILINGS.second if maps == "L2 cache" else CEILINGS.memory)
     for intensity, rate in dots:
         slopes = [intensity * bandwidth / 4 / 1e9 for bandwidth in bandwidths]
         assert min(60, *slopes) * 0.999 <= rate <= min(60, max(slopes)) * 1.001
@@ -104,7 +104,7 @@ def test_the_roofs_axes_stand_still_and_hold_every_stop() -> None:
     frames = []
     for config in (small(), large()):
         for batch in (1, 8, 32):
-            for maps in ("second cache", "memory"):
+            for maps in ("L2 cache", "memory"):
                 (measured, *_) = speed.load("inference")
                 drawing = figures.roofline(
                     cost.profile(config), Ceilings(**measured["ceilings"]), batch=batch, maps=maps, name="It"
@@ -115,7 +115,7 @@ def test_the_roofs_axes_stand_still_and_hold_every_stop() -> None:
                 dots = [dot for some in drawing.data["dots"].values() for dot in some]
                 assert all(left < x < right and low < y < high for x, y in dots)
     assert len(set(frames)) == 1
-    with pytest.raises(ValueError, match=r"maps must be one of .*second cache.*'disk'"):
+    with pytest.raises(ValueError, match=r"maps must be one of .*L2 cache.*'disk'"):
         figures.roofline(cost.profile(small()), CEILINGS, batch=1, maps="disk", name="It")
 
 

@@ -205,3 +205,42 @@ def test_every_file_of_the_engine_is_explained() -> None:
     for _, _, _, where in files:
         if not where.startswith("steps"):
             assert any(where in heading.lower() for heading in headings), where
+
+
+def test_decisions_compare_ours_with_the_best_other() -> None:
+    """Intervals that meet are no difference; another precision's way counts only where it is allowed."""
+    small = [
+        {"way": "engine", "ratio": [0.3, 0.28, 0.32]},
+        {"way": "OpenVINO", "ratio": [0.4, 0.33, 0.45]},
+        {"way": "OpenVINO, int8", "ratio": [0.25, 0.2, 0.28]},
+        {"way": "ONNX Runtime", "ratio": [0.5, 0.49, 0.51]},
+    ]
+    large = [*small, {"way": "engine, int8", "ratio": [0.1, 0.09, 0.11]}]
+    results = [
+        {"network": "mobilenet_v3_small", "batch": 1, "lines": small},
+        {"network": "mobilenet_v3_large", "batch": 1, "lines": large},
+    ]
+    assert figures.decisions([{"cpu": "a core", "results": results}]) == [
+        ("a core", 1, "float32", "engine 0.30 < OpenVINO 0.40", "engine 0.30 < OpenVINO 0.40"),
+        ("a core", 1, "8 bits allowed", "OpenVINO, int8 0.25 ≈ engine 0.30", "engine, int8 0.10 < OpenVINO, int8 0.25"),
+    ]
+
+
+def test_what_the_chapter_concludes_is_in_the_table() -> None:
+    ours = {"float32": "engine ", "bfloat16 allowed": "engine, bf16 "}
+    for cpu, batch, precision, small, large in figures.decisions(speed.load("inference")):
+        assert precision == "float32" or ("AVX-512" if "bfloat16" in precision else "AVX2") in cpu
+        if precision in ours:
+            assert [cell.startswith(ours[precision]) for cell in (small, large)] == [True, True], (cpu, batch)
+        else:
+            assert small.startswith("engine 0")
+            assert re.search(r"OpenVINO, int8 .*≈|≈ OpenVINO, int8", large), (cpu, batch)
+
+
+def test_a_table_is_html_and_text() -> None:
+    table = figures.Table(("file", "lines"), [("a <b>", 12)])
+    assert repr(table) == "file | lines\na <b> | 12"
+    html = table._repr_html_()
+    assert '<td style="text-align:left">a &lt;b&gt;</td><td style="text-align:right">12</td>' in html
+    with pytest.raises(ValueError, match="rows must have 2 cells"):
+        figures.Table(("file", "lines"), [("a",)])
