@@ -38,7 +38,7 @@ DEPARTURES = [
     Departure(r"codes|(?:input|output|integer|quantised) code|code (?:of|for|is) \d\S*|code \d\S*", "quantised value"),
     Departure(r"thousand[- ]million(?:s|th|ths)?", "billion"),
     Departure(r"(?<!standard )deviations?", "standard deviation"),
-    Departure(rf"(?:{BEFORE_A_NOUN}) shares?(?! (?:a|one|the)\b)|shares? of", "fraction"),
+    Departure(rf"(?:{BEFORE_A_NOUN}) shares?(?! (?:a|one|the)\b)|share of", "fraction"),
     Departure(r"relative (?:deviation|difference|distance)s?", "relative error"),
     Departure(r"kept (?:activations|feature maps)|(?:activations|feature maps) kept", "saved activations"),
     Departure(r"(?:is|are|was|were) born(?: as)?|at birth", "initialisation"),
