@@ -686,6 +686,8 @@ def results(seen: Visit, served: str, query: str) -> list[tuple[str, str]]:
         ("fine-tune my own folder", "12_transfer_learning.html"),
         ("export onnx", "proof_ledger.html#what-is-proven"),
         ("rounding rule", "glossary.html#term-rounding-rule"),
+        ("channel rule", "glossary.html#term-rounding-rule"),
+        ("half-width", "glossary.html#term-saturation-point"),
         ("squeeze-and-excitation", "glossary.html#term-squeeze-and-excitation"),
     ],
 )
