@@ -34,9 +34,9 @@ def scenes(recipe: Recipe, size: int) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         pixels uint8 (size, 3, H, W), the same as the network takes them, float32, and masks int64 (size, H, W).
     """
-    options = {key: recipe.data.options[key] for key in ("difficulty", "digits")}
-    options["digits"] = tuple(options["digits"])
-    data = DigitScenes("test", size=size, resolution=recipe.data.eval_size, task="segmentation", **options)
+    options: dict[str, Any] = dict(recipe.data.options)
+    chosen: dict[str, Any] = {"difficulty": options["difficulty"], "digits": tuple(options["digits"])}
+    data = DigitScenes("test", size=size, resolution=recipe.data.eval_size, task="segmentation", **chosen)
     images, masks = zip(*(data[at] for at in range(size)), strict=True)
     pixels = torch.stack([image.as_subclass(Tensor) for image in images])
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (recipe.augment.mean, recipe.augment.std))

@@ -211,7 +211,8 @@ def _network(model: nn.Module) -> dict[str, Any]:
     about: dict[str, Any] = {"parameters": sum(parameter.numel() for parameter in model.parameters())}
     config = getattr(model, "config", None)
     if isinstance(config, MobileNetV3Config | OnBackbone):
-        about |= {"num_classes": config.num_classes, "classes": model.classes, "config": config.to_dict()}
+        about |= {"classes": model.classes, "config": config.to_dict()}
+        about["num_classes"] = about["config"]["num_classes"]
     return {"class": type(model).__name__, **about}
 
 
