@@ -75,7 +75,7 @@ def test_torchvisions_networks_are_taken_too() -> None:
     assert giving_a_tensor(alone, ONE) is alone
 
 
-@pytest.mark.parametrize("make", ["lraspp", "portrait"])
+@pytest.mark.parametrize("make", ["lraspp", pytest.param("portrait", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("to", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_a_file_gives_the_scores(make: str, to: str, tmp_path: Path) -> None:
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[to])
