@@ -150,6 +150,11 @@ def test_a_precision_that_instructions_lack_is_refused() -> None:
         library("native", "int8")
 
 
+def test_the_engine_is_compiled_for_several_threads() -> None:
+    compiled = Path(library()._name).read_bytes()
+    assert b"GOMP_parallel" in compiled or b"__kmpc_fork_call" in compiled
+
+
 def test_threads_batches_and_order_do_not_change_a_bit() -> None:
     engine = Engine(network(small(num_classes=9, width_mult=0.5)))
     images = pictures(5, 3, 50, 66)

@@ -41,8 +41,10 @@ PRECISIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "fp32": ((), ()),
     "bf16": (("__AVX512BF16__",), ("-DMNV3_BFLOAT16",)),
 }
-# -fno-math-errno and the rest change no result; they let compilers leave out what nobody asks for.
-_OPTIONS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-Wno-psabi")
+# Without -fopenmp PyTorch's parallel_for computes in one thread, whatever it is told, and says nothing. -fno-math-errno
+# and the rest change no result; they let compilers leave out what nobody asks for.
+_OPTIONS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
+            "-Wno-psabi")  # fmt: skip
 _SUFFIX = ".so"
 
 
