@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from figures.jpeg import jpeg
 from figures.measured import Study
 from IPython.display import Image as Shown
 from matplotlib.font_manager import findfont
@@ -122,12 +122,6 @@ def _picture(image: Tensor, side: int) -> Image.Image:
     return Image.fromarray(values).resize((side, side), Image.Resampling.BICUBIC)
 
 
-def _jpeg(picture: Image.Image, alt: str) -> Shown:
-    buffer = io.BytesIO()
-    picture.save(buffer, "jpeg", quality=82, optimize=True, progressive=True)
-    return Shown(data=buffer.getvalue(), format="jpeg", alt=alt)  # type: ignore[no-untyped-call]
-
-
 def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(findfont("DejaVu Sans"), size)
 
@@ -170,7 +164,7 @@ def maps_over(image: Tensor, boxes: Tensor, pyramids: Mapping[str, Sequence[int]
             line.append((f"{side}×{side}", panel))
         rows[name] = line
         words.append(f"{name}: {', '.join(f'{side}×{side}' for side in sides)} cells")
-    return _jpeg(_sheet(rows), f"A scene with {len(boxes)} small objects below grids. {'; '.join(words)}.")
+    return jpeg(_sheet(rows), f"A scene with {len(boxes)} small objects below grids. {'; '.join(words)}.")
 
 
 def found_in(
@@ -206,7 +200,7 @@ def found_in(
         rows[name] = line
         words.append(f"{name} {', '.join(counts)} boxes")
     objects = ", ".join(str(len(target["boxes"])) for _, target in pictures)
-    return _jpeg(_sheet(rows), f"{len(pictures)} scenes of {objects} digits with detections: {'; '.join(words)}.")
+    return jpeg(_sheet(rows), f"{len(pictures)} scenes of {objects} digits with detections: {'; '.join(words)}.")
 
 
 def _right(found: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:

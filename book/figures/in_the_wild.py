@@ -6,13 +6,13 @@ scikit-image's ``data.astronaut()`` of 512 × 512 pixels, saved as a JPEG of qua
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch.nn.functional as F
 from figures import speed
+from figures.jpeg import jpeg
 from figures.text_lines import draw_line
 from IPython.display import Image as Shown
 from matplotlib.patches import Rectangle
@@ -78,14 +78,9 @@ def cut_out(picture: Image.Image, person: Tensor, *, backdrop: str = ACCENT) -> 
     both = Image.new("RGB", (2 * picture.width, picture.height))
     both.paste(picture, (0, 0))
     both.paste(cut, (picture.width, 0))
-    buffer = io.BytesIO()
-    both.save(buffer, "jpeg", quality=80, optimize=True, progressive=True)
     share = float((person > 0.5).float().mean())
-    return Shown(  # type: ignore[no-untyped-call]
-        data=buffer.getvalue(),
-        format="jpeg",
-        alt=f"A photograph, and the same with {share:.0%} of its pixels kept and one colour in place of the others.",
-    )
+    alt = f"A photograph, and the same with {share:.0%} of its pixels kept and one colour in place of the others."
+    return jpeg(both, alt)
 
 
 @in_style

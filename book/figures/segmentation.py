@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
+from figures.jpeg import jpeg
 from figures.measured import Study
 from IPython.display import Image as Shown
 from matplotlib.patches import FancyBboxPatch, Patch
@@ -64,14 +64,9 @@ def gridded(picture: Image.Image, mask: Tensor, *, positions: int, backdrop: str
     both.paste(large, (0, 0))
     both.paste(Image.new("RGB", (side, side), "white"), (side, 0), shape)
     both = both.resize((2 * picture.width, picture.width), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    both.save(buffer, "jpeg", quality=82, optimize=True, progressive=True)
     fraction = float(mask.float().mean())
-    return Shown(  # type: ignore[no-untyped-call]
-        data=buffer.getvalue(),
-        format="jpeg",
-        alt=f"A picture under a grid of {positions} by {positions}, and a mask of {fraction:.0%} of its pixels.",
-    )
+    alt = f"A picture under a grid of {positions} by {positions}, and a mask of {fraction:.0%} of its pixels."
+    return jpeg(both, alt)
 
 
 @in_style
