@@ -1,12 +1,13 @@
-"""The study "dense": segmentation and detection of the digits of DigitScenes, from scratch and from a classifier.
+"""The study "dense": segmentation and detection of the digits of DigitScenes, one thing changed at a time.
 
     python experiments/dense.py --jobs 2
 
 LR-ASPP learns masks (recipe ``digitscenes-lraspp``) and SSDLite boxes (``digitscenes-ssdlite``), from three seeds:
-with fresh weights, and with the backbone of ``digitscenes_small_050``, which has learnt single digits. A seed decides
-the weights, the order and the images. The best weights by the validation images are measured on test images. A run that
-has a file is not run again, and one that was stopped goes on; when all are there they are joined into
-``book/_data/measured/dense.json``, in the form of the other studies.
+with fresh weights, and with the backbone of ``digitscenes_small_050``, which has learnt single digits; LR-ASPP also
+with a halved last stage, with the paper's dilation policy, and without dilation. A seed decides the weights, the order
+and the images. The best weights by the validation images are measured on test images. A run that has a file is not run
+again, and one that was stopped goes on; when all are there they are joined into ``book/_data/measured/dense.json``, in
+the form of the other studies.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from run import JOINED, ROOT, RUNS, all_done, write
 NAME = "dense"
 ABOUT = (
     "LR-ASPP and SSDLite on MobileNetV3-Small at half width, trained on the masks and the boxes of DigitScenes, with "
-    "fresh weights (scratch) and with the backbone of digitscenes_small_050 (classifier), from three seeds. Measured "
-    "on test images: mean intersection over union and that of each class, and COCO's average precision."
+    "fresh weights (scratch) and with the backbone of digitscenes_small_050 (classifier), from three seeds. LR-ASPP "
+    "also with a halved last stage (reduced-tail, from fresh weights), and from the classifier with the paper's "
+    "dilation policy (paper-dilation) and without dilation (stride-32). Measured on test images: mean intersection "
+    "over union and that of each class, and COCO's average precision."
 )
 SEEDS = (1, 2, 3)
 RECIPES = {"lraspp": "digitscenes-lraspp", "ssdlite": "digitscenes-ssdlite"}
@@ -34,7 +37,10 @@ _FRESH = "model.options.weights_backbone=null"
 #: What each variant, a network and a name, changes in the network's recipe.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "lraspp/scratch": (_FRESH, "model.options.reduced_tail=false"),
+    "lraspp/reduced-tail": (_FRESH, "model.options.reduced_tail=true"),
     "lraspp/classifier": (),
+    "lraspp/paper-dilation": ("model.options.dilation_policy=paper",),
+    "lraspp/stride-32": ("model.options.dilated=false",),
     "ssdlite/scratch": (_FRESH, "model.options.reduced_tail=false"),
     "ssdlite/classifier": (),
 }

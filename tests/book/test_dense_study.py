@@ -25,7 +25,7 @@ def study() -> ModuleType:
 
 def test_every_run_is_a_recipe_of_its_own(study: ModuleType) -> None:
     runs = list(study.runs())
-    assert len({study.folder_of(*one) for one in runs}) == len(runs) == 12
+    assert len({study.folder_of(*one) for one in runs}) == len(runs) == 21
     networks: dict[str, set[Any]] = {}
     for variant, seed in runs:
         recipe = study.recipe_of(variant, seed)
@@ -33,11 +33,18 @@ def test_every_run_is_a_recipe_of_its_own(study: ModuleType) -> None:
         assert network in recipe.model.name
         assert (recipe.seed, recipe.data.options["seed"]) == (seed, seed)
         task = make_task(recipe, 11)
-        assert (task.weights_backbone is None) == (changed == "scratch")
+        assert (task.weights_backbone is None) == (changed in ("scratch", "reduced-tail"))
         networks.setdefault(variant, set()).add(task.config)
     (plain,), (fresh,) = networks["lraspp/classifier"], networks["lraspp/scratch"]
     assert plain == fresh, "the starts differ in more than their weights"
     assert networks["ssdlite/classifier"] == networks["ssdlite/scratch"]
+    (halved,), (paper,), (coarse,) = (
+        networks[f"lraspp/{name}"] for name in ("reduced-tail", "paper-dilation", "stride-32")
+    )
+    assert [row.out_channels for row in halved.backbone.rows[-3:]] == [24, 24, 24]
+    assert [row.dilation for row in paper.backbone.rows[-3:]] == [1, 2, 2]
+    assert [row.dilation for row in plain.backbone.rows[-3:]] == [2, 2, 2]
+    assert [row.dilation for row in coarse.backbone.rows[-3:]] == [1, 1, 1]
 
 
 @pytest.mark.slow
