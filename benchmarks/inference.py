@@ -79,7 +79,8 @@ def main(given: Sequence[str] | None = None) -> int:
                     {**about_it, "noise": round(found.noise, 3), "lines": lines(found, least), "missing": missing}
                 )
     written = {**about, "rounds": options.rounds, "ceilings": asdict(ceilings), "results": results}
-    print(write("inference", options.out, written))
+    name = "inference" if options.threads == 1 else f"inference-{options.threads}-threads"
+    print(write(name, options.out, written))
     return 0
 
 
