@@ -92,6 +92,11 @@ def test_a_short_benchmark_of_inference(tmp_path: Path, capsys: pytest.CaptureFi
     assert found["cpu"]
     assert found["ceilings"]["multiply_adds"] > 0
     assert "the floor is" in capsys.readouterr().out
+    assert INFERENCE.main([*short, "--threads", "2", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["threads"] == 2
+    assert "ceilings" not in found
+    assert "share_of_floor" not in found["results"][0]["lines"][0]
 
 
 @pytest.fixture
@@ -243,7 +248,8 @@ def test_measured_files_say_what_they_were_made_with(path: Path) -> None:
     assert {"torch", "torchvision", "python", "mnv3lib"} <= set(kept["versions"])
     name, _, processor = path.stem.partition("_")
     assert re.sub(r"[^a-z0-9]+", "-", kept["cpu"].lower()).strip("-") == processor
-    assert name in ("training", "inference", "families", "claims", "predictor", "products", "steps")
+    assert name in ("training", "families", "claims", "predictor", "products", "steps", "inference",
+                    "inference-2-threads")  # fmt: skip
     assert kept["rounds"] >= (9 if name == "training" else 15)
 
 
