@@ -28,6 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import notebooks
 
 BOOK = notebooks.BOOK
+sys.path.insert(0, str(BOOK / "_ext"))
+from numbering import chapter
+
 PLAIN = BOOK / "plain"
 NOTE = (
     "> This is the plain edition of a chapter of *MobileNetV3: the executable book*. Run the next cell first; if it "
@@ -75,19 +78,19 @@ def cited(key: str, *, textual: bool) -> str:
 
 
 class Numbers:
-    """The numbers of a notebook's figures, equations and exercises, by their labels."""
+    """The numbers of a notebook's figures, equations and exercises, by their labels, as the page has them."""
 
-    def __init__(self, cells: list[NotebookNode]) -> None:
+    def __init__(self, cells: list[NotebookNode], page: str) -> None:
+        self._before = chapter(page)
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         names = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells]
         self.figures = self._count(name for name in names if name)
         self.equations = self._count(re.findall(r"^\$\$ \(([\w-]+)\)|^:label: (eq-[\w-]+)", text, flags=re.M))
         self.exercises = self._count(re.findall(r"\{exercise(?:-start)?\}[^\n]*\n:label: ([\w-]+)", text))
 
-    @staticmethod
-    def _count(labels: Any) -> dict[str, int]:
+    def _count(self, labels: Any) -> dict[str, str]:
         flat = (label if isinstance(label, str) else next(filter(None, label)) for label in labels)
-        return {label: number for number, label in enumerate(flat, start=1)}
+        return {label: ".".join(map(str, (*self._before, count))) for count, label in enumerate(flat, start=1)}
 
 
 def roles(text: str, numbers: Numbers) -> str:
@@ -104,7 +107,7 @@ def roles(text: str, numbers: Numbers) -> str:
             place = f"{target}.ipynb" if kind == "ipynb" else f"../{target}.md"
             return f"[{words if words != target else title(target)}]({place})"
         if name == "numref":
-            number = f"{numbers.figures[target]}"
+            number = numbers.figures[target]
             return words.replace("%s", number) if "%s" in words else f"Figure {number}"
         if name == "eq":
             return f"({numbers.equations[target]})"
@@ -176,9 +179,9 @@ def still_output(output: NotebookNode) -> NotebookNode:
     return NotebookNode(output, data=NotebookNode(data), metadata=NotebookNode(metadata))
 
 
-def edition(notebook: NotebookNode) -> NotebookNode:
+def edition(notebook: NotebookNode, page: str) -> NotebookNode:
     """Return the plain edition of a notebook."""
-    numbers = Numbers(notebook.cells)
+    numbers = Numbers(notebook.cells, page)
     solves = notebooks.in_solutions(notebook.cells)
     address = re.search(r'^BOOK = "(.*)"$', notebooks.first_cell(), flags=re.M)
     assert address
@@ -221,7 +224,7 @@ def edition(notebook: NotebookNode) -> NotebookNode:
 def outdated(write: Callable[[Path, str], object] | None = None) -> list[str]:
     """Return the names of what is not up to date in the plain edition; hand each file's right text to ``write``."""
     PLAIN.mkdir(exist_ok=True)
-    wanted = {path.name: notebooks.dump(edition(notebooks.read(path))) for path in sorted(BOOK.glob("*.ipynb"))}
+    wanted = {path.name: notebooks.dump(edition(notebooks.read(path), path.stem)) for path in sorted(BOOK.glob("*.ipynb"))}
     found = [path.name for path in PLAIN.glob("*.ipynb") if path.name not in wanted]
     for name, text in wanted.items():
         path = PLAIN / name

@@ -82,8 +82,10 @@ def test_pictures_are_png_with_words_and_captions_stand_below(path: Path) -> Non
                 assert len(output.metadata.get("image/png", {}).get("alt", "")) >= 30, place
     chapter = nbformat.read(BOOK / path.name, as_version=4)
     captions = [c for c in chapter.cells if c.metadata.get("mystnb", {}).get("figure", {}).get("name")]
-    numbers = re.findall(r"^\*\*Figure (\d+)\.\*\* \S", prose(notebook), flags=re.M)
-    assert numbers == [str(n) for n in range(1, len(captions) + 1)]
+    numbers = re.findall(r"^\*\*Figure ([\d.]+)\.\*\* \S", prose(notebook), flags=re.M)
+    number = re.match(r"(\d\d)_", path.name)
+    before = f"{int(number[1])}." if number else ""
+    assert numbers == [f"{before}{n}" for n in range(1, len(captions) + 1)]
 
 
 @each_notebook
@@ -125,17 +127,17 @@ def test_every_kind_of_markup_has_its_plain_form() -> None:
     figure.outputs = [
         new_output("display_data", {"image/svg+xml": "<svg/>", "image/png": "AAAA", "text/plain": "words"})
     ]
-    made = plain.edition(new_notebook(cells=[new_markdown_cell(source), figure]))
+    made = plain.edition(new_notebook(cells=[new_markdown_cell(source), figure]), "05_configs")
     text = made.cells[1].source
-    assert text.startswith("> **Predict first**\n>\n> Think of a maps, Figure 1 and (1).")
-    assert "$$\nx = 1\n\\tag{1}\n$$" in text
+    assert text.startswith("> **Predict first**\n>\n> Think of a maps, Figure 5.1 and (5.1).")
+    assert "$$\nx = 1\n\\tag{5.1}\n$$" in text
     assert "<details><summary>Answer</summary>" in text
     assert re.search(r"\[[^\]]+\]\(05_configs\.ipynb\) and \(\[Howard et al\., 2019\]\(https?://", text)
     assert set(made.cells[2].outputs[0].data) == {"image/png", "text/plain"}
-    assert made.cells[3].source == "**Figure 1.** A row."
+    assert made.cells[3].source == "**Figure 5.1.** A row."
 
 
 @pytest.mark.parametrize("text", ["{unheard}`of`", "```{unheard} of\n```"])
 def test_markup_without_a_plain_form_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="unheard"):
-        plain.edition(new_notebook(cells=[new_markdown_cell(text)]))
+        plain.edition(new_notebook(cells=[new_markdown_cell(text)]), "05_configs")
