@@ -35,7 +35,7 @@ class Layer(NamedTuple):
         macs: multiply-adds for one image.
         saved: numbers that training keeps of one image for the backward pass, of the layer, its norm and activation.
             What two layers keep together is counted in the first.
-        saved_per_batch: numbers that batch norm keeps once for a batch, its mean and deviation.
+        saved_per_batch: numbers that batch norm keeps once for a batch, its mean and standard deviation.
         receptive_field: side, in pixels of the image, of the square that one output value depends on through the
             convolutions. Squeeze-and-excitation and pooling see the whole image; they do not count here.
         output_stride: pixels of the image from one output value to the next.

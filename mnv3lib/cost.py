@@ -204,7 +204,7 @@ def _ssdlite_name(layer: Layer, c4: int) -> str:
 
 
 def _ssdlite(config: SSDLiteConfig, resolution: int | tuple[int, int]) -> Iterator[Profile]:
-    """SSDLite, in the order that it runs; all six maps wait until the last has been read."""
+    """SSDLite, in the order that it runs; all six feature maps wait until the last has been read."""
     c4 = config.c4
     trunk = _features(config.backbone, resolution, {c4: "expand"})
     yield Profile(

@@ -156,7 +156,7 @@ class SSDLiteConfig(DetectionConfig):
 
     @property
     def extra_channels(self) -> tuple[int, ...]:
-        """Widths of the four maps behind the backbone, at any ``width_mult``."""
+        """Widths of the four feature maps behind the backbone, at any ``width_mult``."""
         return 512, 256, 256, 128
 
     @property
@@ -210,7 +210,7 @@ class FasterRCNNConfig(DetectionConfig):
 
     @property
     def taps(self) -> tuple[int, ...]:
-        """Indices into ``features`` of the maps that the pyramid is made from, from fine to coarse."""
+        """Indices into ``features`` of the feature maps that the pyramid is made from, from fine to coarse."""
         if self.full_pyramid:
             return self.backbone.stages[-3:]
         return self.stage_starts[-2:] if len(self.stage_starts) > 2 else self.stage_starts[-1:]

@@ -143,7 +143,7 @@ class LRASPPConfig(SegmentationConfig):
         form: ``"torchvision"`` or ``"paper"``. In torchvision's, the gate is a sigmoid of the channels' means, and the
             finer map the output of the first block at its resolution. In the authors', it is a hard sigmoid, with bias,
             of means over large windows; the finer map is what the depthwise convolution of the *last* block at its
-            resolution gives, before squeeze-and-excitation; and corners are aligned wherever maps are enlarged.
+            resolution gives, before squeeze-and-excitation; and corners are aligned wherever feature maps are enlarged.
 
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from traitlets import TraitError
 
-from mnv3lib import MobileNetV3, config, cost
+from mnv3lib import MobileNetV3, config, cost, facts
 from mnv3lib.explore import Explorer, explorer, tables
 from mnv3lib.explore import page as pages
 from mnv3lib.explore.palette import KINDS
@@ -95,6 +95,22 @@ def test_every_stop_of_every_control_is_the_cost_models(variant: str, deviation:
                 described = (block.kernel, block.conv_stride, block.dilation, block.expanded_channels)
                 assert row[1:8] == (*described, block.out_channels, block.use_se, block.activation)
             assert found["rows"][-1][4] == network.last_channel
+
+
+def test_published_accuracies_are_the_papers_then_tf_slims_and_no_others() -> None:
+    large = {(width, side): (top1, where) for width, side, top1, where in TABLE["variants"]["large"]["top1"]}
+    assert large[1.0, 224] == (75.2, "paper, Table 9")
+    assert large[0.75, 224] == (73.3, "paper, Table 9")
+    assert (0.5, 224) in large
+    assert (0.6, 224) not in large
+    paper = [row for row in facts.published(table="table9") if row["variant"] in ("large", "small")]
+    both = [tuple(row[:3]) for name in ("large", "small") for row in TABLE["variants"][name]["top1"]]
+    assert sorted(both) == sorted((row["width"], row["resolution"], row["top1"]) for row in paper)
+    minimal = TABLE["variants"]["large_minimalistic"]["top1"]
+    assert minimal == [[1.0, 224, 72.3, "TF-slim's checkpoint"]]
+    for variant in TABLE["variants"].values():
+        assert len({tuple(row[:2]) for row in variant["top1"]}) == len(variant["top1"])
+        assert all(width in WIDTHS and side in RESOLUTIONS for width, side, *_ in variant["top1"])
 
 
 def sample() -> Iterator[tuple[str, str, bool, bool, float]]:

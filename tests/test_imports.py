@@ -65,7 +65,7 @@ ARROWS: dict[str, set[str]] = {
         "tasks",
         "weights",
     },
-    "explore": {"_lazy", "_checks", "config", "cost", "rows"},
+    "explore": {"_lazy", "_checks", "config", "cost", "facts", "rows"},
     "__init__": {"_lazy", "config", "cost", "network", "tasks"},  # network and tasks for type checkers only
 }
 #: Rooms that can be used without PyTorch and NumPy.

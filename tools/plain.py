@@ -25,12 +25,11 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from pybtex.database import parse_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
 import notebooks
-
-BOOK = notebooks.BOOK
-sys.path.insert(0, str(BOOK / "_ext"))
 from numbering import chapter
 
+BOOK = notebooks.BOOK
 PLAIN = BOOK / "plain"
 NOTE = (
     "> This is the plain edition of a chapter of *MobileNetV3: the executable book*. Run the next cell first; if it "
@@ -224,7 +223,9 @@ def edition(notebook: NotebookNode, page: str) -> NotebookNode:
 def outdated(write: Callable[[Path, str], object] | None = None) -> list[str]:
     """Return the names of what is not up to date in the plain edition; hand each file's right text to ``write``."""
     PLAIN.mkdir(exist_ok=True)
-    wanted = {path.name: notebooks.dump(edition(notebooks.read(path), path.stem)) for path in sorted(BOOK.glob("*.ipynb"))}
+    wanted = {}
+    for path in sorted(BOOK.glob("*.ipynb")):
+        wanted[path.name] = notebooks.dump(edition(notebooks.read(path), path.stem))
     found = [path.name for path in PLAIN.glob("*.ipynb") if path.name not in wanted]
     for name, text in wanted.items():
         path = PLAIN / name

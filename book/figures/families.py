@@ -13,9 +13,10 @@ from figures.latency_and_macs import ways
 from mnv3lib.explore.drawing import ON_PAPER, Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["orders", "peers", "phone", "time_over_macs"]
+__all__ = ["PEERS", "orders", "peers", "phone", "time_over_macs"]
 
-_PEERS = Path(__file__).resolve().parents[1] / "_data" / "peers.csv"
+#: Published accuracy and speed of small networks; the lines that start with "#" say where it comes from.
+PEERS = Path(__file__).resolve().parents[1] / "_data" / "peers.csv"
 
 #: Marker and colour of a family, by how the names of its networks start.
 _FAMILIES = {
@@ -191,6 +192,6 @@ def peers() -> tuple[dict[str, Any], ...]:
     The lines of the file that start with ``#`` say where it comes from. Only networks that were timed at the size at
     which they were evaluated are in it.
     """
-    with _PEERS.open(encoding="utf-8", newline="") as stream:
+    with PEERS.open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(line for line in stream if not line.startswith("#")))
     return tuple({name: text if name == "model" else float(text) for name, text in line.items()} for line in lines)

@@ -59,7 +59,7 @@ class Floor:
     Attributes:
         layer: of the cost model.
         arithmetic: seconds of the multiply-adds.
-        traffic: seconds to read the weights from the third cache, and to read and write the maps in the second.
+        traffic: seconds to read the weights from the third cache, and to read and write the feature maps in the second.
     """
 
     layer: Layer

@@ -26,7 +26,16 @@ function cost(table, state) {
     parameters: total("parameters"),
     macs: total("macs"),
     bytes: 4 * at(settings.peak) * scale * scale,
+    top1: published(variant, state),
   };
+}
+
+/** The published accuracy of a network, or nothing where nobody has published one. */
+function published(variant, state) {
+  const found = variant.top1.find(([width, side]) => width === state.width_mult && side === state.resolution);
+  if (!found || state.reduced_tail || state.dilated) return null;
+  const other = state.rounding !== "paper" && state.width_mult !== 1;
+  return { percent: found[2], where: found[3], note: other ? "of the paper's rounding rule" : "" };
 }
 
 // --- writing numbers -------------------------------------------------------------------------------------------
@@ -109,7 +118,7 @@ function makeControls(table, shown, change) {
       range("resolution", "Resolution", table.resolutions, table.reference[1], (r) => `${r}\u202fpx`, (r) => `${r} pixels`),
     reduced_tail: () => checkbox("reduced_tail", "Reduced tail"),
     dilated: () => checkbox("dilated", "Dilated"),
-    rounding: () => select("rounding", "Channel rule", roundings),
+    rounding: () => select("rounding", "Rounding rule", roundings),
   };
   CONTROLS.filter((name) => shown.includes(name)).forEach((name) => builders[name]());
   return { group, show: (state) => Object.keys(show).forEach((name) => show[name](state[name])) };
@@ -135,6 +144,14 @@ function makeTotals() {
       write(ratio, `${factor(now[name] / reference[name])} of width 1.0 at 224`);
     };
   }
+  const [main, exact, ratio] = [span("main"), span("exact"), span("ratio")];
+  main.dataset.total = "top1";
+  list.append(make("div", {}, span("label", "ImageNet top-1"), main, exact, ratio));
+  update.top1 = ({ top1 }) => {
+    write(main, top1 ? `${top1.percent.toFixed(1)}\u202f%` : "–");
+    write(exact, top1 ? top1.where : "none published");
+    write(ratio, top1 ? top1.note : "");
+  };
   return { list, show: (now, reference) => Object.values(update).forEach((show) => show(now, reference)) };
 }
 
@@ -228,7 +245,7 @@ function makeTable() {
   const grid = make("table", {}, make("thead", {}, make("tr", {}, ...header)), body, foot);
   const note =
     "k: side of the kernel; s: stride; d: dilation, shown once there is any. Exp: channels of the depthwise convolution, " +
-    "for the classifier those of its hidden layer. NL: RE is ReLU, HS is h-swish. Size: of the output map.";
+    "for the classifier those of its hidden layer. NL: RE is ReLU, HS is h-swish. Size: of the output's feature map.";
   const scroll = make("div", { class: "mnv3x-scroll", role: "region", "aria-label": "Layer by layer", tabindex: "0" }, grid);
   const details = make("details", {}, make("summary", {}, "Layer by layer"), scroll, make("p", { class: "mnv3x-note" }, note));
   let cells = [];
@@ -266,7 +283,7 @@ function markEdges(box) {
 function makeHelp(shown) {
   const words = {
     reduced_tail: "Reduced tail: the last stage and the classifier's hidden layer at half their width.",
-    dilated: "Dilated: the last stage keeps the size of its map and looks twice as far instead.",
+    dilated: "Dilated: the last stage keeps the size of its feature map and looks twice as far instead.",
   };
   const peak = "Peak activations: the numbers alive at once in inference, four bytes each.";
   const lines = Object.keys(words).filter((name) => shown.includes(name)).map((name) => words[name]);
@@ -286,12 +303,14 @@ function sentence(table, state, now) {
   const options = [
     state.reduced_tail && "reduced tail",
     state.dilated && "dilated",
-    state.rounding !== "torchvision" && `${state.rounding} channel rule`,
+    state.rounding !== "torchvision" && `${state.rounding} rounding rule`,
   ].filter(Boolean);
   const network = [`MobileNetV3 ${table.variants[state.variant].label}`, `width ${state.width_mult}`];
   const setting = [...network, `${state.resolution} pixels`, ...options].join(", ");
   const parameters = `${millions(now.parameters, 2)} million parameters`;
-  return `${setting}: ${parameters}, ${millions(now.macs, 1)} million multiply-adds, peak ${millions(now.bytes, 2)} megabytes.`;
+  const costs = `${parameters}, ${millions(now.macs, 1)} million multiply-adds, peak ${millions(now.bytes, 2)} megabytes`;
+  const top1 = now.top1 ? `published top-1 ${[`${now.top1.percent} per cent`, now.top1.note].filter(Boolean).join(" ")}` : "";
+  return `${[`${setting}: ${costs}`, top1].filter(Boolean).join(", ")}.`;
 }
 
 function render({ model, el }) {

@@ -60,7 +60,7 @@ class Explorer(StaticWidget):
         resolution: 96, 128, … 320 pixels.
         reduced_tail: halve the last stage.
         dilated: keep the last stage at the resolution before it.
-        rounding: channel rule, ``"torchvision"`` or ``"paper"``.
+        rounding: rounding rule, ``"torchvision"`` or ``"paper"``.
         controls: names of the arguments above that the reader can change; the others stay as given. One name
             may stand alone.
 
@@ -125,7 +125,7 @@ class Explorer(StaticWidget):
         report = profile(network, self.resolution)
         words = [f"MobileNetV3 {variant.label}", f"width {self.width_mult}", f"{self.resolution} px"]
         words += [name.replace("_", " ") for name in ("reduced_tail", "dilated") if getattr(self, name)]
-        words += [f"{self.rounding} channel rule"] if self.rounding != "torchvision" else []
+        words += [f"{self.rounding} rounding rule"] if self.rounding != "torchvision" else []
         lines = [
             "<table>",
             f"<caption>{', '.join(words)}: {_group(report.parameters)} parameters, "

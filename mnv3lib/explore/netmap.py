@@ -27,7 +27,7 @@ class NetworkMap:
     """A drawing of ``config``; a notebook keeps it as SVG and as PNG.
 
     Columns stand for the stem, the bottlenecks in order, the last convolution and the classifier. The taller a
-    column, the larger its map (logarithmic); the digit in it is the depthwise kernel, a dot above marks
+    column, the larger its feature map (logarithmic); the digit in it is the depthwise kernel, a dot above marks
     squeeze-and-excitation, and a filled column computes with h-swish, a pale one with ReLU. Below are the output
     channels and the side of the map.
 

@@ -16,6 +16,7 @@ Layout (``table`` below is what :func:`explorer_table` returns)::
     settings = variant["settings"]["paper/0/1"]     key: rounding/reduced_tail/dilated
     settings["peak"]                                series of the activations alive at once
     settings["columns"][f]                          series of feature f: exp, out, parameters, then one per kind
+    variant["top1"]                                 published accuracy: width, resolution, per cent, where
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
+from mnv3lib import facts
 from mnv3lib.config import VARIANTS, MobileNetV3Config
 from mnv3lib.cost import Layer, Profile, profile
 from mnv3lib.explore.palette import ACCENT, KINDS, LABELS
 
-__all__ = ["FIXED", "REFERENCE", "RESOLUTIONS", "ROUNDINGS", "WIDTHS", "Feature", "explorer_table",
-           "features"]  # fmt: skip
+__all__ = ["FIXED", "REFERENCE", "RESOLUTIONS", "ROUNDINGS", "TOP1_FROM", "WIDTHS", "Feature", "explorer_table",
+           "features", "published_top1"]  # fmt: skip
 
 #: Stops of the width slider.
 WIDTHS: tuple[float, ...] = tuple(round(0.25 + 0.05 * step, 2) for step in range(36))
@@ -40,6 +42,9 @@ RESOLUTIONS: tuple[int, ...] = tuple(range(96, 321, 32))
 ROUNDINGS = ("torchvision", "paper")
 #: What changes are compared with: width and resolution, no options.
 REFERENCE = (1.0, 224)
+
+#: Where published accuracies are taken from, the first that has a network, and how the explorer names it.
+TOP1_FROM = {"table9": "paper, Table 9", "tf-slim": "TF-slim's checkpoint"}
 
 #: Families of multiply-adds (see :data:`mnv3lib.explore.palette.KINDS`) that do not depend on the resolution.
 FIXED = ("se", "classifier")
@@ -100,6 +105,22 @@ def _feature(name: str, group: str, layers: Sequence[Layer], dilation: int, exp:
     )
 
 
+def published_top1(variant: str) -> list[tuple[float, int, float, str]]:
+    """Published top-1 on ImageNet of a variant in float32, with neither a reduced tail nor dilation.
+
+    Widths other than 1 are those of the paper's rounding rule.
+
+    Returns:
+        Width, resolution in pixels, top-1 in per cent and where it was published, for each network once.
+    """
+    found: dict[tuple[float, int], tuple[float, str]] = {}
+    for table, where in TOP1_FROM.items():
+        for row in facts.published(table=table, variant=variant):
+            if row.get("bits", 32) == 32:
+                found.setdefault((row["width"], row["resolution"]), (row["top1"], where))
+    return [(*network, *said) for network, said in found.items()]
+
+
 class _Series:
     """Rows of numbers, one per width, each kept once."""
 
@@ -124,6 +145,7 @@ def explorer_table() -> dict[str, Any]:
         name: {
             "label": variant.label,
             "features": _layout(variant.config),
+            "top1": [list(row) for row in published_top1(name)],
             "settings": {
                 f"{rounding}/{tail:d}/{dilated:d}": _settings(series, variant.config, rounding, tail, dilated)
                 for rounding, tail, dilated in product(ROUNDINGS, (False, True), (False, True))

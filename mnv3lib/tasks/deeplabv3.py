@@ -28,7 +28,7 @@ def _branch(in_channels: int, out_channels: int, *, kernel_size: int = 1, dilati
 
 
 class _Pooling(nn.Sequential):
-    """The mean of all places, through a convolution, at every place."""
+    """The mean of all positions, through a convolution, at every position."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(nn.AdaptiveAvgPool2d(1), *_branch(in_channels, out_channels))

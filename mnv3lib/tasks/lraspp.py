@@ -25,7 +25,7 @@ class WindowPool2d(nn.Module):
         stride: steps down and across.
 
     Shape:
-        (N, C, H, W) to (N, C, ⌊(H - h) / stride⌋ + 1, …) with h = min(kernel, H): 1×1 if the map is no larger.
+        (N, C, H, W) to (N, C, ⌊(H - h) / stride⌋ + 1, …) with h = min(kernel, H): 1×1 if the feature map is no larger.
     """
 
     def __init__(self, kernel: tuple[int, int], stride: tuple[int, int]) -> None:

@@ -141,13 +141,13 @@ class SSDLiteHead(nn.Module):
 
 
 class DefaultBoxes(DefaultBoxGenerator):
-    """Torchvision's default boxes; on the first map the authors' three where the configuration has so.
+    """Torchvision's default boxes; on the first feature map the authors' three where the configuration has so.
 
     These are a square of a tenth of the image's side, and boxes of ratio 2 and 1 / 2 with the area of a square of a
     fifth (TensorFlow's object detection, ``reduce_boxes_in_lowest_layer``).
 
     Args:
-        config: how many boxes each map has.
+        config: how many boxes each feature map has.
     """
 
     def __init__(self, config: SSDLiteConfig) -> None:

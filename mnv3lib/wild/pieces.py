@@ -47,8 +47,8 @@ class HardSigmoid(nn.Module):
 class ExpandedResidual(InvertedResidual):
     """The core's block with an expansion in every row, also where it widens nothing.
 
-    Its layers are at fixed places of ``block``: expansion, depthwise convolution, squeeze-and-excitation if the row has
-    one, projection.
+    The positions of its layers in ``block`` are fixed: expansion, depthwise convolution, squeeze-and-excitation if the
+    row has one, projection.
 
     Args:
         row, norm, padding: as in :class:`mnv3lib.blocks.InvertedResidual`.

@@ -31,7 +31,7 @@ from scripts import load_script
 
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
-CHAPTER = re.compile(r"\d\d_\w+")
+CHAPTER = re.compile(r"(?!00)\d\d_\w+")
 MEDIAN_LINES, MOST_LINES, COLUMNS = 8, 30, 79
 BELIEFS, REFUTING_LINES = 15, 12
 NUMBER_WITHIN, CODE_WITHIN = 150, 400  # words of the text
@@ -650,7 +650,11 @@ FOR_CHAPTERS: list[Rule] = [
     poor_ending,
     unnumbered_figures,
 ]
-FOR_PAGES: dict[str, list[Rule]] = {"misconceptions": [unrefuted_beliefs], "in_the_wild": FOR_CHAPTERS}
+FOR_PAGES: dict[str, list[Rule]] = {
+    "00_a_network_at_work": [late_number, unasked_controls, unnumbered_figures],
+    "misconceptions": [unrefuted_beliefs],
+    "in_the_wild": FOR_CHAPTERS,
+}
 RULES = list(dict.fromkeys([*GENERAL, *FOR_CHAPTERS, *chain.from_iterable(FOR_PAGES.values())]))
 
 

@@ -53,12 +53,10 @@ DEPARTURES = [
 
 #: What one page has to say, as it stands there, and why.
 EXCEPTIONS = {
-    ("07_width_and_resolution", "*Channel rule*"): "the label on the explorer",
     ("12_transfer_learning", '"a lot of codes"'): "a quotation",
     ("glossary", "*activation map*, or *map* for short"): "synonyms, which the search finds",
-    ("glossary", "*channel rule*, as on the explorer,"): "a synonym, which the search finds",
+    ("glossary", "*channel rule* and *channel rounding*"): "a synonym, which the search finds",
     ("glossary", "*half-width* of the ramp"): "a synonym, which the search finds",
-    ("index", "*Channel rule*"): "the label on the explorer",
 }
 
 
