@@ -76,6 +76,12 @@ validate = load_script(ROOT / "tools" / "validation.py").validate
 # Reading -------------------------------------------------------------------------------------------------------------
 
 
+#: What a cell shows that is a picture or a control; the tags that hide its code; a box that is closed at first.
+PICTURES = {"image/svg+xml", "image/png", "image/jpeg", "text/html"}
+HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+FOLDED = re.compile(r"^(:{3,}|`{3,})\{dropdown\}.*?^\1$", flags=re.DOTALL | re.MULTILINE)
+
+
 def code_cells(notebook: NotebookNode) -> list[tuple[int, NotebookNode]]:
     """Return the code cells with their places."""
     return [(place, cell) for place, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
@@ -367,6 +373,27 @@ def missing_aims(notebook: NotebookNode) -> list[str]:
     return found + [f"does not start with a verb in bold: {aim}" for aim in aims if not re.match(r"\*\*[a-z]", aim)]
 
 
+def paperwork_first(notebook: NotebookNode) -> list[str]:
+    """A chapter opens with a picture of its result, its code hidden; prerequisites and answers are folded."""
+    text, found = prose(notebook), []
+    aims = next((n for n, c in enumerate(notebook.cells) if "} You will be able to" in c.source), len(notebook.cells))
+    shown = [
+        cell
+        for cell in notebook.cells[:aims]
+        if cell.cell_type == "code" and any(PICTURES & set(output.get("data", {})) for output in cell.outputs)
+    ]
+    if not shown:
+        found.append("no picture before the aims")
+    elif any(not HIDDEN & tags(cell) for _, cell in code_cells(notebook) if notebook.cells.index(cell) < aims):
+        found.append("code in sight before the aims")
+    folded = "".join(box.group() for box in FOLDED.finditer(text))
+    if "| you should know |" not in folded:
+        found.append("prerequisites in sight")
+    if text.count("**What you see.**") > folded.count("**What you see.**"):
+        found.append("an answer in sight")
+    return found
+
+
 def poor_citations(notebook: NotebookNode) -> list[str]:
     """A chapter cites three or more works, all in the bibliography."""
     keys = re.findall(r"^@\w+\{([^,\s]+)", (BOOK / "references.bib").read_text(encoding="utf-8"), flags=re.M)
@@ -642,6 +669,7 @@ FOR_CHAPTERS: list[Rule] = [
     open_solutions,
     missing_aims,
     missing_prerequisites,
+    paperwork_first,
     late_number,
     late_code,
     unasked_controls,
@@ -691,6 +719,15 @@ def test_all_notebooks_are_in_the_table_of_contents_and_chapters_in_order() -> N
     assert [stem for stem in stems if stem not in listed] == []
 
 
+NUMBERED = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.stem)]
+
+
+@pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
+def test_a_title_has_the_chapters_number_and_a_word_to_search_for(path: Path) -> None:
+    title = next(line for line in prose(nbformat.read(path, as_version=4)).split("\n") if line.startswith("# "))
+    assert re.fullmatch(rf"# {int(path.stem[:2])} · [^:]+: \S.+", title)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_file_is_what_the_tool_writes(path: Path) -> None:
     assert tool.is_tidy(path)
@@ -716,12 +753,20 @@ def good() -> NotebookNode:
     figure = {"figure": {"caption": "A line.\n", "name": "fig-line"}}
     answer = ":::{dropdown} Answer\n**(b)** A sum. *(a)*: one is too few. *(c)*: that is a product.\n:::"
     questions = [f"**{n}.** How many?\n\n* (a) 1\n* (b) 2\n* (c) 4\n\n{answer}" for n in range(1, QUESTIONS + 1)]
+    opening = {"figure": {"caption": "A point.\n", "name": "fig-opening"}}
     cells = [
+        new_markdown_cell("# A chapter\n\nA sum in 2 parts."),
+        new_code_cell(
+            "draw()",
+            metadata={"tags": ["hide-input"], "mystnb": opening},
+            outputs=[new_output("execute_result", drawn, metadata={"image/png": {"alt": words}}, execution_count=1)],
+        ),
         new_markdown_cell(
-            "# A chapter\n\n"
+            "See {numref}`fig-opening`.\n\n"
             "```{admonition} You will be able to\n- **count** layers\n- **draw** them\n- **doubt** it\n```\n\n"
+            ":::{dropdown} Before you start\n\n"
             "| you should know | how much it matters | if you do not |\n|---|---|---|\n| sums | needed | below |\n\n"
-            "Reading: 5 minutes. All cells together: about 10 seconds on two CPU cores.\n\n"
+            "Reading: 5 minutes. All cells together: about 10 seconds on two CPU cores.\n:::\n\n"
             "## Too much work\n\nA row takes 217 million multiply-adds for 224×224 pixels.\n\n"
             "See {cite:p}`howard2019searching,sandler2018mobilenetv2` and {cite:t}`hu2018squeeze`. ![a net](net.svg)"
         ),
@@ -732,12 +777,12 @@ def good() -> NotebookNode:
             outputs=[new_output("display_data", {"image/png": "AAAA", "text/plain": "<Figure>"})],
         ),
         new_markdown_cell("```{admonition} Predict first\nWhich?\n```"),
-        new_code_cell("Explorer()", outputs=[new_output("execute_result", {"text/html": widget}, execution_count=3)]),
-        new_markdown_cell("**What you see.** The line of {numref}`fig-line`."),
+        new_code_cell("Explorer()", outputs=[new_output("execute_result", {"text/html": widget}, execution_count=4)]),
+        new_markdown_cell(":::{dropdown} Answer\n**What you see.** The line of {numref}`fig-line`.\n:::"),
         new_code_cell(
             "draw()",
             metadata={"tags": ["hide-input"], "mystnb": figure},
-            outputs=[new_output("execute_result", drawn, metadata={"image/png": {"alt": words}}, execution_count=4)],
+            outputs=[new_output("execute_result", drawn, metadata={"image/png": {"alt": words}}, execution_count=5)],
         ),
         new_markdown_cell(
             '```{admonition} Widely believed\n:class: danger\n*"The sum is three."* Found in: [a post](https://a.org/b).\n```'
@@ -808,8 +853,8 @@ def replace(notebook: NotebookNode, old: str, new: str) -> None:
 
 
 def code(notebook: NotebookNode, number: int) -> NotebookNode:
-    """Return the code cell of this number, from 0."""
-    return code_cells(notebook)[number][1]
+    """Return the code cell of this number, from 0, not counting the picture that a chapter opens with."""
+    return [cell for _, cell in code_cells(notebook) if "fig-opening" not in str(cell.metadata)][number]
 
 
 def checks(notebook: NotebookNode) -> list[NotebookNode]:
@@ -861,7 +906,7 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
     "three exercises": (unsolved_exercises, lambda n: n.cells.__delitem__(slice(-4, -1))),
     "outputs ignored at will": (
         ignored_outputs,
-        lambda n: [code(n, number).metadata.update(tags=["nbval-ignore-output"]) for number in (0, 1)],
+        lambda n: [code(n, number).metadata.update(tags=["nbval-ignore-output"]) for number in (0, 1, 2)],
     ),
     "a visible nbval comment": (ignored_outputs, lambda n: code(n, 0).update(source="# NBVAL_IGNORE_OUTPUT\nx")),
     "a cell that nbval skips": (ignored_outputs, lambda n: code(n, 0).metadata.update(tags=["nbval-skip"])),
@@ -873,6 +918,14 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
     "a prerequisite to learn nowhere": (missing_prerequisites, lambda n: replace(n, "| below |", "|  |")),
     "no times": (missing_prerequisites, lambda n: replace(n, "about 10 seconds", "soon")),
     "times too late": (missing_prerequisites, lambda n: replace(n, "Reading:", "## Times\n\nReading:")),
+    "aims before the picture": (paperwork_first, lambda n: n.cells.insert(1, n.cells.pop(2))),
+    "an opening that shows nothing": (paperwork_first, lambda n: n.cells[1].outputs.clear()),
+    "an opening that shows its code": (paperwork_first, lambda n: n.cells[1].metadata.pop("tags")),
+    "prerequisites in sight": (paperwork_first, lambda n: replace(n, ":::{dropdown} Before you start", "Before")),
+    "an answer in sight": (
+        paperwork_first,
+        lambda n: replace(n, ":::{dropdown} Answer\n**What you see.**", "**What you see.**"),
+    ),
     "a problem without a number": (late_number, lambda n: replace(n, "217 million", "one of 7")),
     "a number for a problem's name": (late_number, lambda n: replace(n, "takes 217 million", "13 has")),
     "a number in the next section": (late_number, lambda n: replace(n, "217", "many\n\n## A number\n\n217")),
@@ -880,14 +933,14 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
     "code after 400 words": (late_code, lambda n: replace(n, "A row", "word " * CODE_WITHIN)),
     "folded code alone": (late_code, lambda n: [c.metadata.update(tags=["hide-cell"]) for _, c in code_cells(n)]),
     "no prediction": (unasked_controls, lambda n: replace(n, "Predict first", "Look")),
-    "a prediction too late": (unasked_controls, lambda n: n.cells.insert(5, n.cells.pop(3))),
+    "a prediction too late": (unasked_controls, lambda n: n.cells.insert(7, n.cells.pop(5))),
     "a prediction and nothing to move": (unasked_controls, lambda n: code(n, 2).update(outputs=[])),
     "a control without a remark": (unasked_controls, lambda n: replace(n, "**What you see.**", "Well:")),
     "no belief": (nothing_refuted, lambda n: replace(n, "Widely believed", "Note")),
     "a belief that nobody says": (nothing_refuted, lambda n: replace(n, '*"The sum is three."*', "The sum.")),
     "a belief without a source": (nothing_refuted, lambda n: replace(n, "[a post](https://a.org/b)", "places")),
     "a belief that is left standing": (nothing_refuted, lambda n: code(n, 4).update(source="1 + 1")),
-    "a belief refuted elsewhere": (nothing_refuted, lambda n: n.cells.insert(8, new_markdown_cell("## More"))),
+    "a belief refuted elsewhere": (nothing_refuted, lambda n: n.cells.insert(10, new_markdown_cell("## More"))),
     "four questions": (poor_recall, lambda n: replace(n, "**5.** ", "")),
     "a question without options": (poor_recall, lambda n: replace(n, "* (", "(")),
     "a question without an answer": (poor_recall, lambda n: replace(n, ":::{dropdown} Answer", "Answer")),
