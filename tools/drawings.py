@@ -41,7 +41,7 @@ COLOUR = re.compile(r"#[0-9a-f]{6}\b", flags=re.I)
 GENERATED = re.compile(r"\b(?:[phm]|image|C[0-9a-f]+_[0-9a-f]+_)[0-9a-f]{10}\b")
 #: A flipbook's first frame as pixels; the frame itself is compared.
 STILL = re.compile(r'(<img class="mnv3-still" [^>]*?src=)"data:image/png;base64,[A-Za-z0-9+/=]+"')
-PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+PICTURE = re.compile(r"data:image/(?:png|jpeg);base64,([A-Za-z0-9+/=\s]+)")
 FUNCTION = re.compile(r"(\w+)\(([^)]*)\)")
 MOVES = {
     "translate": 0,

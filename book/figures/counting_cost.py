@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
 from mnv3lib.cost import Profile
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, KINDS
 
-__all__ = ["counted_and_not", "kept_by_feature", "training_memory", "where_it_is"]
+__all__ = ["counted_and_not", "kept_by_feature", "saved_by_feature", "training_memory", "where_it_is"]
 
 #: Names in the legend to the key of their colour and the kinds of the cost model.
 _PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -70,6 +74,37 @@ def counted_and_not(totals: Mapping[str, Mapping[str, float]]) -> Drawing:
     axes.set(xlabel="%", xlim=(0, 100))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1, columnspacing=1)
     return Drawing(figure, f"Bars split into parts. {'; '.join(words)}.")
+
+
+def saved_by_feature(network: nn.Module, images: Tensor) -> list[int]:
+    """Bytes that the backward pass will need of each feature and of the classifier, by PyTorch's own hook.
+
+    Memory that several operations keep is counted once, where it is kept first; parameters are not counted.
+
+    Args:
+        network: a MobileNetV3; it is put into training mode.
+        images: (N, 3, H, W), on the network's device, which may be ``meta``.
+    """
+    own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+    held: list[Tensor] = []  # alive, so that no memory is used twice
+    sizes: list[int] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            own.add(storage._cdata)
+            held.append(tensor)
+            sizes[-1] += storage.nbytes()
+        return tensor
+
+    x = images
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        for feature in network.train().get_submodule("features").children():
+            sizes.append(0)
+            x = feature(x)
+        sizes.append(0)
+        network.get_submodule("classifier")(torch.flatten(network.get_submodule("avgpool")(x), 1))
+    return sizes
 
 
 @in_style

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from figures.jpeg import Photographs
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 
@@ -62,7 +63,7 @@ def contact_sheet(dataset: Any, n: int = 12, *, columns: int = 6, first: int = 0
     unit = {"class": "images", "box": "boxes", "mask": "images that show it,"}[kind]
     low, high = dataset.config.scale if hasattr(dataset, "config") else (0, 0)
     size = f", digits from {low:.3g} to {high:.3g} of the frame" if high else ""
-    return Drawing(figure, f"{len(chosen)} images {words}{size}; {unit} by class: {counts or 'none'}.")
+    return Photographs(figure, f"{len(chosen)} images {words}{size}; {unit} by class: {counts or 'none'}.")
 
 
 @in_style
@@ -92,7 +93,7 @@ def panels(pictures: Mapping[str, Any], *, columns: int = 5, what: str = "pictur
         frame.imshow(values, cmap="gray", vmin=0, vmax=1, interpolation="none")
         frame.set_title(name, pad=2)
         said.append(f"{' '.join(name.split())}, {values.mean():.0%} bright")
-    return Drawing(figure, f"{len(pictures)} {what}: {'; '.join(said)}.")
+    return Photographs(figure, f"{len(pictures)} {what}: {'; '.join(said)}.")
 
 
 @in_style

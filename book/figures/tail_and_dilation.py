@@ -1,11 +1,15 @@
-"""The figures of chapter 08: what one value sees, how a dilated kernel looks around, and what the old tail cost."""
+"""The figures of chapter 8: what one value sees, how a dilated kernel looks around, and what the old tail cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from figures.jpeg import Photographs, jpeg
+from IPython.display import Image as Shown
 from matplotlib.patches import Rectangle
+from PIL import Image, ImageDraw, ImageFont
+from torch.nn.functional import avg_pool2d
 
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
@@ -13,16 +17,57 @@ from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["field_on_photo", "gradient_mass", "layer_bars", "taps"]
+__all__ = ["field_on_photo", "fields_on_photo", "gradient_mass", "layer_bars", "taps"]
 
 _CANVAS = 720  # pixels of the image, so that the largest field still fits and the scale never moves
 _TRAINED_AT = 224
 _COARSEST = 32  # output stride of the last map
+_ROOM = 12  # pixels beyond the largest square
+_SHARPER = 1.5  # pixels of the picture for one of the photograph, so that lines and words are sharp
 _NEIGHBOURS = 3  # places drawn on each side of the value
 
 
+def fields_on_photo(photo: Any, fields: Mapping[str, int], *, half: int) -> Shown:
+    """Squares around one pixel of a photograph, all that a value depends on, in colour and at the photograph's size.
+
+    Args:
+        photo: uint8, (H, W, 3).
+        fields: name of a layer to the side of its square in pixels, the largest last.
+        half: side of one more square, dashed.
+    """
+    height, width = photo.shape[:2]
+    row, column = (side // 2 // _COARSEST * _COARSEST for side in (height, width))
+    above = max(0, max(fields.values()) // 2 - row + _ROOM)
+    below = max(0, row + max(fields.values()) // 2 - height + _ROOM)
+    canvas = Image.new("RGB", (width, above + height + below), REFERENCE)
+    canvas.paste(Image.fromarray(photo), (0, above))
+    canvas = canvas.resize([round(_SHARPER * side) for side in canvas.size], Image.Resampling.LANCZOS)
+    drawn = ImageDraw.Draw(canvas)
+
+    def square(side: int, colour: str, dash: int, step: int) -> tuple[int, int]:
+        left, top = (round(_SHARPER * (at - side // 2)) for at in (column, row + above))
+        length = round(_SHARPER * side)
+        for start in range(0, length, step):
+            end = min(start + dash, length)
+            for y in (top, top + length):
+                drawn.line([(left + start, y), (left + end, y)], fill=colour, width=4)
+            for x in (left, left + length):
+                drawn.line([(x, top + start), (x, top + end)], fill=colour, width=4)
+        return left, top
+
+    font = ImageFont.load_default(size=round(18 * _SHARPER))
+    square(_TRAINED_AT, COLOURS["sky"], 4, 10)
+    square(half, "white", 14, 23)
+    for name, side in fields.items():
+        left, top = square(side, COLOURS["orange"], canvas.width, canvas.width)
+        drawn.text((left + 6, top + 2), f"{name}: {side}", fill=COLOURS["yellow"], font=font, stroke_width=2,
+                   stroke_fill="black", anchor="la" if side > _TRAINED_AT else "ls")  # fmt: skip
+    said = ", ".join(f"{name} {side}" for name, side in fields.items())
+    return jpeg(canvas, f"A photograph and squares around one pixel of it: {said} pixels; dashed {half}.")
+
+
 @in_style
-def field_on_photo(photo: Tensor, *, name: str, receptive_field: int, output_stride: int, shrink: int = 6) -> Drawing:
+def field_on_photo(photo: Tensor, *, name: str, receptive_field: int, output_stride: int, shrink: int = 2) -> Drawing:
     """What the value in the middle of a map sees of a photograph, with its neighbours on the map.
 
     Args:
@@ -30,13 +75,14 @@ def field_on_photo(photo: Tensor, *, name: str, receptive_field: int, output_str
         name: of the layer, in words.
         receptive_field: side of the square that the value depends on, in pixels.
         output_stride: pixels from one value to the next.
-        shrink: the photograph is drawn with one pixel in this many, to keep the page small.
+        shrink: side of the squares of pixels that are drawn as one, to keep the page small.
     """
     height, width = photo.shape
     row, column = (side // 2 // _COARSEST * _COARSEST for side in (height, width))  # a place on every map
     figure, axes = new_figure(height=4.4)
-    coarse = (photo[::shrink, ::shrink] * _LEVELS).round() / _LEVELS
-    axes.imshow(coarse.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="none", extent=(0, width, height, 0))
+    coarse = avg_pool2d(photo[None], shrink)[0]
+    right, bottom = (side // shrink * shrink for side in (width, height))
+    axes.imshow(coarse.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="none", extent=(0, right, bottom, 0))
 
     def square(side: int, **style: Any) -> None:
         corner = (column + 0.5 - side / 2, row + 0.5 - side / 2)  # the middle of the pixel that the value is over
@@ -63,10 +109,7 @@ def field_on_photo(photo: Tensor, *, name: str, receptive_field: int, output_str
         f"{receptive_field} pixels a side, {against}. Dots mark the value and its neighbours on the map, "
         f"{output_stride} pixels apart. A dotted square of {_TRAINED_AT} pixels is the image a classifier gets."
     )
-    return Drawing(figure, alt)
-
-
-_LEVELS = 15  # of brightness; fewer bytes in the page
+    return Photographs(figure, alt, quality=60)
 
 
 @in_style

@@ -1,4 +1,4 @@
-"""The figures of the chapter on transfer: what a trunk carries at each depth, and what its weights are worth."""
+"""The figures of the chapter on transfer: what a backbone carries at each depth, and what its weights are worth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["accuracy_by_depth", "accuracy_over_images", "before_and_after"]
 #: Colour and marker of each strategy, the same in all figures.
 _STRATEGIES = {
     "from scratch": (REFERENCE, "s"),
-    "trunk frozen": (COLOURS["orange"], "^"),
+    "backbone frozen": (COLOURS["orange"], "^"),
     "all weights": (ACCENT, "o"),
 }
 #: Colours of up to three curves over depth.
@@ -63,7 +63,7 @@ def accuracy_over_images(
     """Accuracy over the number of labelled images: a mark for each seed, lines through their means.
 
     Args:
-        panels: title to strategies, ``"from scratch"``, ``"trunk frozen"`` or ``"all weights"``, each with accuracies
+        panels: title to strategies, ``"from scratch"``, ``"backbone frozen"`` or ``"all weights"``, each with accuracies
             from 0 to 1, one for each seed, by the number of images; one panel above the other.
         levels: title to names and accuracies of what needs no labels: up to two, a dashed and a dotted line.
 

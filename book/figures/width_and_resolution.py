@@ -1,4 +1,4 @@
-"""The figures of chapter 07: the power laws of width and resolution, and published accuracy."""
+"""The figures of chapter 7: the power laws of width and resolution, and published accuracy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,49 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["accuracy_against_macs", "power_law"]
+__all__ = ["accuracy_against_macs", "dials", "power_law"]
+
+_FULL = (1.0, 224)  # width and resolution of the network that the dials start from
+
+
+@in_style
+def dials(points: Mapping[tuple[float, int], tuple[float, float, float]]) -> Drawing:
+    """Accuracy over work and over time when one of two dials is turned, one panel above the other.
+
+    Args:
+        points: width and resolution to million multiply-adds, milliseconds and top-1 in per cent. Width is turned at
+            224 pixels and resolution at width 1.
+    """
+    figure, panels = new_figure(height=4.6, nrows=2, sharey=True)
+    turned = {
+        "width": {f"×{width:g}": found for (width, side), found in points.items() if side == _FULL[1]},
+        "resolution": {f"{side}": found for (width, side), found in points.items() if width == _FULL[0]},
+    }
+    alt = []
+    for axes, column, unit in zip(panels, (0, 1), ("million multiply-adds", "ms on a Pixel 1"), strict=True):
+        for (dial, found), colour, marker, side in zip(
+            turned.items(), (COLOURS["orange"], ACCENT), "o^", (1, -1), strict=True
+        ):
+            ordered = sorted(found.items(), key=lambda pair: pair[1][column])
+            xs, ys = [values[column] for _, values in ordered], [values[2] for _, values in ordered]
+            axes.plot(xs, ys, color=colour, marker=marker, markersize=6, label=dial if column == 0 else None)
+            for (name, _), x, y in zip(ordered, xs, ys, strict=True):
+                if points[_FULL][column] == x:
+                    continue  # the network that both dials start from
+                axes.annotate(name, (x, y), (7 * side, -4 * side), textcoords="offset points", color=colour,
+                              ha="left" if side > 0 else "right", va="top" if side > 0 else "bottom")  # fmt: skip
+            if column:
+                shown = (f"{name} {values[2]:.1f} in {values[1]:.1f} ms" for name, values in ordered)
+                alt.append(f"{dial}: {', '.join(shown)}")
+        axes.set_xscale("log")
+        ticks = [[50, 100, 200, 400], [10, 20, 40, 80]][column]
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.margins(x=0.12, y=0.14)
+        axes.set(xlabel=unit, ylabel="top-1, %")
+    figure.legend(loc="outside upper center", ncols=2)
+    said = "; ".join(alt)
+    return Drawing(figure, f"Top-1 in per cent, above over multiply-adds, below over time, by the dial turned. {said}.")
 
 
 @in_style

@@ -12,11 +12,12 @@ from typing import Any
 
 import nbformat
 import pytest
+import torch
 from conftest import ROOT
 from figures import counting_cost as figures
 from ledger import Deviation
 
-from mnv3lib import cost
+from mnv3lib import cost, mobilenet_v3_small
 from mnv3lib.config import MobileNetV3Config, large, small
 
 
@@ -135,6 +136,15 @@ def test_what_hooks_say_is_kept_is_what_the_allocator_did_not_get_back(
     code = MEASURE.format(width=width, batch=batch, side=side)
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     deviation(abs(int(run.stdout) - kept_bytes()(small(width_mult=width), side, batch)))
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_what_each_feature_keeps_adds_up_to_the_formula(images: int) -> None:
+    with torch.device("meta"):
+        sizes = figures.saved_by_feature(mobilenet_v3_small(width_mult=0.5), torch.empty(images, 3, 96, 96))
+    assert len(sizes) == 14
+    assert sum(sizes) == kept_bytes()(small(width_mult=0.5), 96, images)
+    assert sizes[-1] == 4 * images * (288 + 3 * 512)
 
 
 @functools.cache

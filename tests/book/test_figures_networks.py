@@ -132,6 +132,17 @@ def test_points_of_accuracy_are_sorted_by_work() -> None:
     assert "Large, width rises from 64.2 % at 40 M to 75.2 % at 217 M" in drawn.alt
 
 
+def test_each_dial_is_a_curve_over_work_and_over_time() -> None:
+    points = {(1.0, 224): (217.0, 51.2, 75.2), (0.5, 224): (69.0, 21.7, 68.8), (1.0, 128): (73.0, 17.8, 68.4)}
+    drawn = width_and_resolution.dials(points)
+    for axes, column in zip(drawn.figure.axes, (0, 1), strict=True):
+        width, resolution = ([list(data) for data in line.get_data()] for line in axes.lines)
+        assert width == [[points[0.5, 224][column], points[1.0, 224][column]], [68.8, 75.2]]
+        assert resolution == [[points[1.0, 128][column], points[1.0, 224][column]], [68.4, 75.2]]
+        assert [text.get_text() for text in axes.texts] == ["×0.5", "128"]
+    assert "width: ×0.5 68.8 in 21.7 ms, ×1 75.2 in 51.2 ms" in drawn.alt
+
+
 def test_maps_are_channel_means() -> None:
     maps = [torch.arange(24.0).reshape(2, 3, 4) - 12, torch.ones(5, 2, 2)]
     drawn = network.stage_maps(torch.rand(3, 6, 8), maps)

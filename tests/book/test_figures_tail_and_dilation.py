@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from figures import tail_and_dilation as figures
 from matplotlib.patches import Rectangle
+from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import mobilenet_v2
@@ -55,6 +57,22 @@ def test_nothing_moves_but_the_square_and_the_dots() -> None:
     assert len(views) == 1
     images = [field(3, stride).figure.axes[0].images[0].get_array() for stride in (2, 32)]
     assert np.array_equal(*images)
+
+
+def test_the_photograph_is_a_jpeg_and_its_squares_lie_around_one_pixel() -> None:
+    assert "data:image/jpeg;base64," in field(35, 8)._repr_svg_()
+    photo = np.zeros((427, 640, 3), np.uint8)
+    shown = figures.fields_on_photo(photo, {"row 4": 35, "row 15": 595}, half=190)
+    picture = np.asarray(Image.open(io.BytesIO(shown.data)).convert("RGB")).astype(int)
+    assert picture.shape[1] == round(1.5 * 640)
+    assert picture.shape[0] > 1.5 * 595, "the largest square fits"
+    orange = picture[..., 0] - picture[..., 2] > 150
+    rows = np.flatnonzero(orange.sum(1) > 1.4 * 595)
+    columns = np.flatnonzero(orange.sum(0) > 1.4 * 595)
+    for lines in (rows, columns):
+        assert lines[-1] - lines[0] == pytest.approx(1.5 * 595, abs=6)
+    assert (columns[0] + columns[-1]) / 2 == pytest.approx(1.5 * 320, abs=3)
+    assert "row 4 35, row 15 595 pixels; dashed 190" in shown.alt
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ CURVES = {"from scratch": {50: [0.1, 0.2], 1000: [0.3, 0.5]}, "all weights": {50
 
 
 def test_every_seed_is_a_mark_and_lines_go_through_their_means() -> None:
-    drawing = figures.accuracy_over_images({"Turned": CURVES, "Colour": {"trunk frozen": {50: [0.2]}}})
+    drawing = figures.accuracy_over_images({"Turned": CURVES, "Colour": {"backbone frozen": {50: [0.2]}}})
     above, below = drawing.figure.axes
     assert above.get_xscale() == "log"
     assert (above.get_ylim(), below.get_ylim()) == ((0, 100), (0, 100))
@@ -72,8 +72,8 @@ def test_every_seed_is_a_mark_and_lines_go_through_their_means() -> None:
     assert whole[1] == [65, 85]
     assert above.lines[0].get_color() == REFERENCE
     assert "Turned, from scratch: 15 with 50, 40 with 1,000" in drawing.alt
-    assert "Colour, trunk frozen: 20 with 50" in drawing.alt
-    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [*CURVES, "trunk frozen"]
+    assert "Colour, backbone frozen: 20 with 50" in drawing.alt
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == [*CURVES, "backbone frozen"]
     with pytest.raises(ValueError, match=r"strategies must be among 'from scratch', .*, got 'magic'"):
         figures.accuracy_over_images({"x": {"magic": {50: [0.1]}}})
 
