@@ -16,7 +16,14 @@ import numpy.typing as npt
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["code_errors", "errors_by_half_width", "hard_against_soft", "soft_and_hard", "values_by_feature"]
+__all__ = [
+    "code_errors",
+    "errors_by_half_width",
+    "hard_against_soft",
+    "soft_and_hard",
+    "traded",
+    "values_by_feature",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -50,6 +57,26 @@ def _check_half_width(half_width: float) -> float:
     if not 0 < half_width <= SHOWN:
         raise ValueError(f"half_width must be a number above 0 and up to {SHOWN:g}, got {half_width!r}")
     return float(half_width)
+
+
+@in_style
+def traded(networks: Mapping[str, tuple[float, float]]) -> Drawing:
+    """What activations gain and cost: top-1 over the time of a network, a labelled point for each of its variants.
+
+    Args:
+        networks: name to milliseconds and top-1 in per cent; the first has another colour, being compared with.
+    """
+    figure, axes = new_figure(height=2.9)
+    times = [ms for ms, _ in networks.values()]
+    for at, (name, (ms, top1)) in enumerate(networks.items()):
+        axes.plot(ms, top1, "o", markersize=9, color=ACTIVATION if at == 0 else ACCENT)
+        right = ms > (min(times) + max(times)) / 2  # the words go where there is room
+        axes.annotate(name, (ms, top1), (-9 if right else 9, 0), textcoords="offset points", va="center",
+                      ha="right" if right else "left")  # fmt: skip
+    axes.set(xlabel="ms on a Pixel 1", ylabel="top-1, %")
+    axes.margins(0.08, 0.15)
+    parts = [f"{name} {top1:.1f} % in {ms:.1f} ms" for name, (ms, top1) in networks.items()]
+    return Drawing(figure, f"Points, top-1 over time: {'; '.join(parts)}.", scale=1.45)
 
 
 @in_style
@@ -126,11 +153,13 @@ def errors_by_half_width(half_widths: Sequence[float], curves: Mapping[str, Sequ
         best = int(np.argmin(errors))
         axes.plot(half_widths, errors, color=colour, linestyle=line, label=f"from {name}")
         axes.plot(half_widths[best], errors[best], marker, color=colour)
-        parts.append(f"from {name} it is smallest, {errors[best]:.3f}, at half-width {half_widths[best]:.2f}")
-    axes.set(xlabel="half-width", ylabel="largest difference")
+        parts.append(f"from {name} it is smallest, {errors[best]:.3f}, at saturation point {half_widths[best]:.2f}")
+    axes.set(xlabel="saturation point", ylabel="largest difference")
     axes.set_ylim(0, 1.25 * max(map(max, curves.values())))
     axes.legend(loc="upper center", ncols=2, columnspacing=1)
-    alt = f"Largest difference over half-widths from {half_widths[0]:g} to {half_widths[-1]:g}: {'; '.join(parts)}."
+    alt = (
+        f"Largest difference over saturation points from {half_widths[0]:g} to {half_widths[-1]:g}: {'; '.join(parts)}."
+    )
     return Drawing(figure, alt)
 
 
@@ -152,9 +181,9 @@ def code_errors(codes: Sequence[int], errors: Mapping[str, Sequence[int]]) -> Dr
         frame.set_title(f"{name}: {off} off", loc="left")
         frame.set(ylim=(-bound - 0.4, bound + 0.4), yticks=(-bound, 0, bound))
         parts.append(f"{name} is off at {off}, by at most {max(abs(int(step)) for step in steps)}")
-    axes[-1, 0].set(xlabel="input code", xticks=range(-128, 129, 64))
+    axes[-1, 0].set(xlabel="quantised input", xticks=range(-128, 129, 64))
     figure.supylabel("steps off", fontsize=12)
-    return Drawing(figure, f"Error in output steps for each of {len(codes)} input codes: {'; '.join(parts)}.")
+    return Drawing(figure, f"Error in output steps for each of {len(codes)} quantised inputs: {'; '.join(parts)}.")
 
 
 @in_style
@@ -162,7 +191,7 @@ def values_by_feature(values: Sequence[int], hard: Sequence[bool]) -> Drawing:
     """Bars of how many values of each feature, in thousands for one image, go through h-swish or ReLU.
 
     Args:
-        values: activation values of the stem, each row, the last convolution and the classifier.
+        values: activation values of the stem, each block, the last convolution and the classifier.
         hard: for each of them, whether it computes with h-swish.
     """
     figure, axes = new_figure(height=3.2)
@@ -176,7 +205,7 @@ def values_by_feature(values: Sequence[int], hard: Sequence[bool]) -> Drawing:
     last = len(values) - 1
     ticks = [0, *range(3, last - 2, 3), last]
     axes.set_xticks(ticks, ["stem", *map(str, ticks[1:-1]), "head"])
-    axes.set(xlabel="feature (rows count from 1)", ylabel="thousand values")
+    axes.set(xlabel="block", ylabel="thousand values")
     axes.legend()
     top = max(range(len(values)), key=values.__getitem__)
     share = sum(value for value, is_hard in zip(values, hard, strict=True) if is_hard) / sum(values)

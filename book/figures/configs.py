@@ -41,13 +41,16 @@ def rounding_staircase(highest: int = 64) -> Drawing:
 
 
 @in_style
-def macs_by_feature(networks: Mapping[str, Sequence[int]], *, ceiling: float | None = None) -> Drawing:
+def macs_by_feature(
+    networks: Mapping[str, Sequence[int]], *, ceiling: float | None = None, scale: float = 1.0
+) -> Drawing:
     """Million multiply-adds of each feature of one or two networks, side by side.
 
     Args:
         networks: name to the multiply-adds of the stem, each row, the last convolution and the classifier; the first
             is drawn in the accent colour, a second as a grey outline around it.
         ceiling: top of the axis in millions, so that a figure keeps its scale while its reader changes the network.
+        scale: of the drawing, as in :class:`Drawing`.
     """
     longest = max(map(len, networks.values()))
     labels = ["stem", *map(str, range(1, longest - 1)), "head"]
@@ -63,7 +66,7 @@ def macs_by_feature(networks: Mapping[str, Sequence[int]], *, ceiling: float | N
     axes.set_xticks(ticks, [labels[tick] for tick in ticks])
     axes.set(xlabel="feature (rows count from 1)", ylabel="M multiply-adds", ylim=(0, ceiling))
     axes.legend()
-    return Drawing(figure, f"Bars of million multiply-adds for each feature. {'; '.join(parts)}.")
+    return Drawing(figure, f"Bars of million multiply-adds for each feature. {'; '.join(parts)}.", scale=scale)
 
 
 _STYLES: tuple[dict[str, Any], ...] = (

@@ -16,7 +16,7 @@ from mnv3lib.cost import Profile
 from mnv3lib.explore.drawing import PAPER, Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, KINDS, REFERENCE
 
-__all__ = ["connections", "grouped_and_separable", "intensities", "savings", "shares"]
+__all__ = ["connections", "grouped_and_separable", "intensities", "pairs_replaced", "savings", "shares"]
 
 #: What layers are called and coloured by: kinds of the cost model that share a name.
 _PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -27,6 +27,35 @@ _PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SE, classifier": ("se", ("squeeze", "excite", "pool", "hidden", "logits")),
 }
 _INPUTS = 32  # channels that enter the convolutions of the flipbook
+
+
+@in_style
+def pairs_replaced(report: Profile) -> Drawing:
+    """Million multiply-adds of each block as it is, and with one standard convolution for its two cheap ones.
+
+    The standard convolution has the kernel and stride of the depthwise one and the outputs of the projection after it.
+    """
+    figure, axes = new_figure(height=3.1)
+    as_is, standard = [], []
+    for block in report.features[1:-2]:
+        (look,), (mix,) = ([layer for layer in block if layer.kind == kind] for kind in ("depthwise", "project"))
+        as_is.append(sum(layer.macs for layer in block))
+        standard.append(as_is[-1] - look.macs - mix.macs + look.macs * mix.output[0])
+    total = report.macs - sum(as_is) + sum(standard)
+    numbers = range(1, len(as_is) + 1)
+    outline: dict[str, Any] = {"facecolor": "none", "edgecolor": REFERENCE, "linewidth": 1.5}
+    axes.bar(numbers, [macs / 1e6 for macs in standard], width=0.86, label="standard convolution", **outline)
+    axes.bar(numbers, [macs / 1e6 for macs in as_is], width=0.62, color=ACCENT, label="as it is")
+    axes.set_xticks([number for number in numbers if number % 2])
+    axes.set(xlabel="block", ylabel="M multiply-adds")
+    axes.legend(loc="upper left")
+    most = max(numbers, key=lambda number: standard[number - 1])
+    alt = (
+        f"Bars of the multiply-adds of {len(as_is)} blocks, as they are and with a standard convolution for each pair "
+        f"of cheap ones: {report.macs / 1e6:,.0f} million in the whole network against {total / 1e6:,.0f}. The "
+        f"difference is largest in block {most}, {as_is[most - 1] / 1e6:.1f} against {standard[most - 1] / 1e6:.0f}."
+    )
+    return Drawing(figure, alt, {"as it is": report.macs, "standard": total}, scale=1.45)
 
 
 @in_style
@@ -102,7 +131,7 @@ class Bars:
     def _repr_svg_(self) -> str:
         return (
             f'<svg class="mnv3-figure" role="img" aria-label="{escape(self.alt)}" viewBox="0 0 330 196" '
-            'width="440" height="261" font-size="12" font-family="system-ui, sans-serif" '
+            'width="528" height="314" font-size="12" font-family="system-ui, sans-serif" '
             'style="max-width:100%;height:auto;display:block;margin:0 auto" '
             f'fill="currentColor" xmlns="http://www.w3.org/2000/svg">{self._body}</svg>'
         )

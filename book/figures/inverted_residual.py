@@ -20,9 +20,42 @@ from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["block_widths", "gradient_growth", "loss_by_width", "shortcut_memory", "spiral_and_return"]
+__all__ = ["block_widths", "gradient_growth", "loss_by_width", "shortcut_memory", "spiral_and_return", "spirals"]
 
 LOST = COLOURS["vermilion"]
+
+
+def _draw_curve(frame: Any, points: NDArray[Any], drawn: NDArray[Any], lost: NDArray[Any], title: str) -> None:
+    """A curve in a frame without axes, the original in grey behind it; what is lost is dotted."""
+    frame.plot(points[0], points[1], color=REFERENCE, linewidth=1, alpha=0.7)
+    x, y = drawn
+    for chosen, colour, style in ((lost, LOST, (0, (1.5, 1))), (~lost, ACCENT, "-")):
+        here = chosen | np.roll(chosen, 1)  # up to the next point, so that the curve has no gaps
+        frame.plot(np.where(here, x, np.nan), np.where(here, y, np.nan), color=colour, linestyle=style)
+    frame.set(title=title, xticks=[], yticks=[], xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
+    frame.spines[:].set_visible(False)
+
+
+@in_style
+def spirals(points: NDArray[Any], widths: Sequence[int], *, seed: int) -> Drawing:
+    """What comes back of a curve from different numbers of channels with ReLU, a panel each.
+
+    Args:
+        points: (2, P), the curve in the order it is drawn, within the unit circle.
+        widths: numbers of channels, increasing, up to six.
+        seed: of the random weights, drawn from a normal distribution anew for each width.
+    """
+    figure, axes = new_figure(height=3.3, nrows=2, ncols=3)
+    found: dict[int, float] = {}
+    for frame, channels in zip(axes.flat, widths, strict=False):
+        weights = np.random.default_rng(seed).standard_normal((channels, 2))
+        seen = np.maximum(weights @ points, 0)
+        lost = (seen > 0).sum(axis=0) < 2
+        found[channels] = float(lost.mean())
+        _draw_curve(frame, points, np.linalg.pinv(weights) @ seen, lost, f"{channels}: {found[channels]:.0%} lost")
+    parts = [f"{share:.0%} of its points are lost in {channels}" for channels, share in found.items()]
+    alt = f"What comes back of a spiral, a panel for each number of channels with ReLU: {', '.join(parts)}."
+    return Drawing(figure, alt, {"lost": found}, scale=1.5)
 
 
 @in_style
@@ -43,16 +76,9 @@ def spiral_and_return(points: NDArray[Any], returned: NDArray[Any], lost: NDArra
             f"points and returned must be (2, P) and lost (P,), got {points.shape}, {returned.shape}, {lost.shape}"
         )
     figure, axes = new_figure(height=2.6, ncols=2, sharex=True, sharey=True)
-    runs = [(lost, LOST, "lost"), (~lost, ACCENT, "kept")]
     titles = (f"in: {lost.mean():.0%} lost", "out")
-    for frame, (x, y), title in zip(axes, (points, returned), titles, strict=True):
-        frame.plot(points[0], points[1], color=REFERENCE, linewidth=1, alpha=0.7)
-        for chosen, colour, name in runs:
-            here = chosen | np.roll(chosen, 1)  # up to the next point, so that the curve has no gaps
-            style = (0, (1.5, 1)) if name == "lost" else "-"
-            frame.plot(np.where(here, x, np.nan), np.where(here, y, np.nan), color=colour, linestyle=style)
-        frame.set(title=title, xticks=[], yticks=[], xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal")
-        frame.spines[:].set_visible(False)
+    for frame, drawn, title in zip(axes, (points, returned), titles, strict=True):
+        _draw_curve(frame, points, drawn, lost, title)
     share, size = lost.mean(), np.linalg.norm(returned) / np.linalg.norm(points)
     beyond = int((np.abs(returned) > 1.1).any(0).sum())
     alt = (
@@ -140,7 +166,7 @@ def gradient_growth(depths: Sequence[int], curves: Mapping[str, Sequence[float]]
     axes.set_xticks(list(depths), [str(depth) for depth in depths])
     axes.set_yticks(ticks := [1, 10, 100, 1_000, 10_000, 100_000], [f"{tick:,}" for tick in ticks])
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="blocks in a row", ylabel="gradient grows, times")
+    axes.set(xlabel="blocks, one after another", ylabel="gradient grows, times")
     axes.legend(loc="upper left")
     ends = "; ".join(
         f"{name}, {ys[0]:.2g} times after {depths[0]}, more than {_at_least(ys[-1]):,} after {depths[-1]}"
@@ -157,10 +183,10 @@ def _at_least(times: float) -> int:
 
 @in_style
 def shortcut_memory(numbers: Sequence[int], narrow: Sequence[int], wide: Sequence[int]) -> Drawing:
-    """What the shortcut of each row keeps, between the narrow ends and were it between the wide ones.
+    """What the shortcut of each block keeps, between the narrow ends and were it between the wide ones.
 
     Args:
-        numbers: of the rows that have a shortcut, from 1.
+        numbers: of the blocks that have a shortcut, from 1.
         narrow: bytes of the block's input, one image.
         wide: bytes of a map of the expanded channels.
     """
@@ -170,12 +196,12 @@ def shortcut_memory(numbers: Sequence[int], narrow: Sequence[int], wide: Sequenc
     outline: dict[str, Any] = {"facecolor": "none", "edgecolor": REFERENCE, "linewidth": 1.5}
     axes.bar(places, [value / 1e3 for value in wide], width=0.8, label="wide ends", **outline)
     axes.set_xticks(list(places), [str(number) for number in numbers])
-    axes.set(xlabel="row", ylabel="kB kept")
+    axes.set(xlabel="block", ylabel="kB kept")
     axes.legend()
     most = max(places, key=lambda place: wide[place] - narrow[place])
     alt = (
-        f"Bars of the bytes a shortcut keeps in rows {', '.join(map(str, numbers))}: between the narrow ends "
+        f"Bars of the bytes a shortcut keeps in blocks {', '.join(map(str, numbers))}: between the narrow ends "
         f"{sum(narrow) / 1e3:,.0f} kB over all of them, between the wide ones {sum(wide) / 1e3:,.0f} kB. The "
-        f"largest step is in row {numbers[most]}, from {narrow[most] / 1e3:.0f} to {wide[most] / 1e3:.0f} kB."
+        f"largest step is in block {numbers[most]}, from {narrow[most] / 1e3:.0f} to {wide[most] / 1e3:.0f} kB."
     )
     return Drawing(figure, alt)

@@ -1,16 +1,43 @@
-"""The figure of chapter 06: what a photograph becomes from stage to stage."""
+"""The figures of the chapter that builds the network: errors of its repairs, and a photograph from stage to stage."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import log10
 from typing import TYPE_CHECKING
 
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.palette import ACCENT, COLOURS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["stage_maps"]
+__all__ = ["errors_left", "stage_maps"]
+
+_LEAST = 1e-8  # where the axis of the errors starts
+
+
+@in_style
+def errors_left(errors: Mapping[str, float]) -> Drawing:
+    """The relative error of a network after each of its repairs, on a logarithmic axis; zero is written out.
+
+    Args:
+        errors: name of the repair to the error that is left after it, 0 or at least 1e-8.
+    """
+    figure, axes = new_figure(height=0.7 + 0.5 * len(errors))
+    shown = {name: "0, bit for bit" if error == 0 else f"{error:.2g}" for name, error in errors.items()}
+    for at, (name, error) in enumerate(errors.items()):
+        length = log10(error / _LEAST) if error else 0
+        axes.barh(at, length, height=0.6, color=ACCENT if at else COLOURS["vermilion"])
+        axes.annotate(shown[name], (length, at), (5, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(errors)), list(errors))
+    axes.invert_yaxis()
+    axes.set_xticks(ticks := [2, 5, 8], [f"$10^{{{tick - 8}}}$" if tick < 8 else "1" for tick in ticks])
+    axes.set(xlabel="relative error of the logits", xlim=(0, 9.6))
+    parts = [f"{name}: {words}" for name, words in shown.items()]
+    return Drawing(
+        figure, f"Bars of the relative error that is left, logarithmic axis. {'; '.join(parts)}.", scale=1.45
+    )
 
 
 @in_style
@@ -21,7 +48,7 @@ def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
         photo: (3, H, W), values from 0 to 1.
         maps: each (C, h, w), from fine to coarse; up to five.
     """
-    figure, axes = new_figure(height=2.9, nrows=2, ncols=3)
+    figure, axes = new_figure(height=2.6, nrows=2, ncols=3)
     for frame in axes.flat:
         frame.axis("off")
     height, width = photo.shape[1:]
@@ -41,4 +68,4 @@ def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
         f"every stage: {', '.join(sizes)}. Outlines of the photograph can be made out in the fine maps and dissolve "
         "into patches in the coarse ones."
     )
-    return Drawing(figure, alt)
+    return Drawing(figure, alt, scale=1.5)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from figures.jpeg import jpeg
+from IPython.display import Image as Shown
 from matplotlib.ticker import NullLocator
+from PIL import Image
+from torch import Tensor
 
 from mnv3lib.config import MobileNetV3Config, make_divisible
 from mnv3lib.cost import Profile, profile
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, KINDS, REFERENCE
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["gate_ranges", "gated_photos", "parameters_of_gates", "squeeze_cost"]
+__all__ = [
+    "edges_and_warmth",
+    "gate_ranges",
+    "gated_photographs",
+    "gated_photos",
+    "parameters_of_gates",
+    "squeeze_cost",
+    "with_sun",
+]
 
 _GATE_KINDS = ("squeeze", "excite")
 
@@ -27,7 +38,7 @@ def gate_parameters(report: Profile, feature: int) -> int:
 
 @in_style
 def parameters_of_gates(configs: Mapping[str, MobileNetV3Config]) -> Drawing:
-    """Thousand parameters of each row, those of its squeeze-and-excitation in front, one panel a network."""
+    """Thousand parameters of each block, those of its squeeze-and-excitation in front, one panel a network."""
     figure, axes = new_figure(height=3.9, nrows=len(configs), squeeze=False)
     parts = []
     for frame, (name, config) in zip(axes[:, 0], configs.items(), strict=True):
@@ -35,19 +46,19 @@ def parameters_of_gates(configs: Mapping[str, MobileNetV3Config]) -> Drawing:
         numbers = range(1, len(config.rows) + 1)
         totals = [report.parameters_by_feature[number] / 1e3 for number in numbers]
         gates = [gate_parameters(report, number) / 1e3 for number in numbers]
-        frame.bar(numbers, totals, width=0.8, facecolor="none", edgecolor=REFERENCE, linewidth=1.2, label="whole row")
+        frame.bar(numbers, totals, width=0.8, facecolor="none", edgecolor=REFERENCE, linewidth=1.2, label="whole block")
         frame.bar(numbers, gates, width=0.8, color=KINDS["se"], label="of it, SE")
         frame.set_ylabel(f"{name}, thousands")
         frame.set_xticks([number for number in numbers if number % 2])
         most = max(numbers, key=lambda number: gates[number - 1] / totals[number - 1])
         parts.append(
-            f"{name}: {sum(gate > 0 for gate in gates)} of {len(gates)} rows have one, "
+            f"{name}: {sum(gate > 0 for gate in gates)} of {len(gates)} blocks have one, "
             f"{sum(gates):.0f} of {sum(totals):.0f} thousand parameters in all, "
-            f"most in row {most} with {gates[most - 1] / totals[most - 1]:.0%} of the row"
+            f"most in block {most} with {gates[most - 1] / totals[most - 1]:.0%} of the block"
         )
     axes[0, 0].legend(loc="upper left")
-    axes[-1, 0].set_xlabel("row, counted from 1")
-    alt = f"Bars of parameters for each row, with the share of squeeze-and-excitation. {'; '.join(parts)}."
+    axes[-1, 0].set_xlabel("block")
+    alt = f"Bars of parameters for each block, with the share of squeeze-and-excitation. {'; '.join(parts)}."
     return Drawing(figure, alt)
 
 
@@ -62,7 +73,7 @@ def squeeze_cost(*, expanded: int, divided_by: int, rest: int) -> Drawing:
     Args:
         expanded: channels that are weighed.
         divided_by: the squeeze width is ``expanded`` over this, rounded to a multiple of 8; 1 or more.
-        rest: parameters of the other layers of the row, drawn as a line to compare with.
+        rest: parameters of the other layers of the block, drawn as a line to compare with.
     """
     if divided_by < 1:
         raise ValueError(f"divided_by must be an integer >= 1, got {divided_by!r}")
@@ -75,7 +86,7 @@ def squeeze_cost(*, expanded: int, divided_by: int, rest: int) -> Drawing:
     figure, axes = new_figure(height=3.1)
     axes.plot(widths, [parameters(width) for width in widths], color=KINDS["se"], marker=".")
     axes.axhline(rest, color=REFERENCE, linestyle=":")
-    axes.annotate("rest of the row", (6.5, rest), (0, 4), textcoords="offset points")
+    axes.annotate("rest of the block", (6.5, rest), (0, 4), textcoords="offset points")
     axes.scatter([own], [parameters(own)], s=190, facecolors="none", edgecolors=COLOURS["orange"], linewidths=2)
     axes.annotate("ring: the network's own", (1200, 1.1 * _LOWEST), ha="right")
     axes.scatter([chosen], [parameters(chosen)], s=60, color=ACCENT, zorder=3)
@@ -89,7 +100,7 @@ def squeeze_cost(*, expanded: int, divided_by: int, rest: int) -> Drawing:
     alt = (
         f"Parameters over squeeze width for {expanded} expanded channels, logarithmic axes. Chosen: one part in "
         f"{divided_by}, squeeze width {chosen}, {parameters(chosen):,} parameters, {parameters(chosen) / rest:.0%} "
-        f"of the {rest:,} in the rest of the row. The network's own is {own} with {parameters(own):,}."
+        f"of the {rest:,} in the rest of the block. The network's own is {own} with {parameters(own):,}."
     )
     return Drawing(figure, alt)
 
@@ -133,7 +144,7 @@ def gated_photos(
         ceiling: the value that is drawn white.
     """
     columns = 1 + max(len(channels) for _, channels, _ in pictures.values())
-    figure, axes = new_figure(height=1.5 * len(pictures), nrows=len(pictures), ncols=columns, squeeze=False)
+    figure, axes = new_figure(height=1.25 * len(pictures), nrows=len(pictures), ncols=columns, squeeze=False)
     for frame in axes.flat:
         frame.set(xticks=[], yticks=[])
         frame.spines[:].set(visible=True, color=REFERENCE, linewidth=0.5)
@@ -144,13 +155,76 @@ def gated_photos(
         row[0].imshow(((photo.permute(1, 2, 0) * _LEVELS).round() / _LEVELS).numpy(), interpolation="none")
         row[0].set_title(name)
         for frame, (channel, values), gate in zip(row[1:], channels.items(), gates, strict=True):
-            shown = ((values * gate / ceiling).clamp(0, 1) * _LEVELS).round() / _LEVELS
+            shown = ((values * gate / ceiling).clamp(0, 1) * _GREYS).round() / _GREYS
             frame.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="none")
             frame.set_title(f"{channel} × {gate:.2f}")
             data[f"{name}, {channel}"] = (float(values.mean()), gate)
     parts = [f"{place} channel of mean {mean:.3f} times a gate of {gate:.2f}" for place, (mean, gate) in data.items()]
     alt = f"Small photographs and their gated channels: {'; '.join(parts)}. A gate of 0 leaves black."
-    return Drawing(figure, alt, data)
+    return Drawing(figure, alt, data, scale=1.5)
 
 
-_LEVELS = 31  # of brightness; fewer bytes in the page
+_LEVELS, _GREYS = 31, 15  # of brightness; fewer bytes in the page
+
+
+def edges_and_warmth(photo: Tensor) -> Tensor:
+    """Two channels of a photograph, as (2, H - 1, W - 1).
+
+    Edges are the change of brightness to the right plus that downwards; warmth is how far red exceeds the mean of green
+    and blue.
+
+    Args:
+        photo: (3, H, W), red, green and blue from 0 to 1.
+    """
+    grey = photo.mean(0)
+    right = (grey[:-1, 1:] - grey[:-1, :-1]).abs()
+    down = (grey[1:, :-1] - grey[:-1, :-1]).abs()
+    warm = (photo[0] - photo[1:].mean(0)).relu()[:-1, :-1]
+    return torch.stack([right + down, warm])
+
+
+def with_sun(photo: Tensor, per_cent: float) -> Tensor:
+    """A copy of a photograph with an orange square in its upper right corner.
+
+    Args:
+        photo: (3, H, W), red, green and blue from 0 to 1.
+        per_cent: of the photograph that the square covers.
+    """
+    painted = photo.clone()
+    side = round((per_cent / 100 * photo[0].numel()) ** 0.5)
+    if side:
+        painted[:, :side, -side:] = torch.tensor([1.0, 0.5, 0.0])[:, None, None]
+    return painted
+
+
+def gated_photographs(
+    pictures: Mapping[str, tuple[Tensor, Mapping[str, float]]], *, ceiling: float, width: int
+) -> Shown:
+    """Photographs, a row each, and beside each its edges or its warmth times a gate, as a JPEG.
+
+    Args:
+        pictures: name to a photograph of (3, H, W) with values from 0 to 1 and, for ``"edges"``, ``"warmth"`` or both,
+            a gate from 0 to 1. All photographs have one size and the same channels.
+        ceiling: the value of a channel that is drawn white.
+        width: of one picture in pixels.
+    """
+    rows, said = [], []
+    for name, (photo, gates) in pictures.items():
+        channels = dict(zip(("edges", "warmth"), edges_and_warmth(photo), strict=True))
+        shown = [photo[:, :-1, :-1]]
+        shown += [(channels[channel] * gate / ceiling).clamp(0, 1).expand(3, -1, -1) for channel, gate in gates.items()]
+        rows.append([_picture(values, width) for values in shown])
+        said.append(f"{name}, {', '.join(f'its {channel} times {gate:.2f}' for channel, gate in gates.items())}")
+    gap, height = 8, rows[0][0].height
+    size = (len(rows[0]) * (width + gap) - gap, len(rows) * (height + gap) - gap)
+    sheet = Image.new("RGB", size, "white")
+    for down, row in enumerate(rows):
+        for across, picture in enumerate(row):
+            sheet.paste(picture, (across * (width + gap), down * (height + gap)))
+    return jpeg(sheet, f"Photographs and their channels: {'; '.join(said)}.")
+
+
+def _picture(values: Tensor, width: int) -> Image.Image:
+    pixels = (values.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    return picture.resize((width, round(width * picture.height / picture.width)), Image.Resampling.LANCZOS)

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from mnv3lib._checks import positive_real
 from mnv3lib.explore.palette import PAPER
 from mnv3lib.explore.still import still
 
@@ -76,12 +77,19 @@ class Drawing:
         figure: made by ``new_figure``.
         alt: composed from the numbers that were plotted.
         data: these numbers, by what they are numbers of, to be read instead of the words or the curves.
+        scale: the factor by which the figure is shown larger than its inches, letters included, where the page is wide
+            enough.
     """
 
-    def __init__(self, figure: Figure, alt: str, data: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, figure: Figure, alt: str, data: Mapping[str, Any] | None = None, *, scale: float = 1.0) -> None:
         self.figure = figure
         self.alt = alt
         self.data = dict(data or {})
+        self.scale = positive_real("scale", scale)
+
+    def _pixels(self, scale: float = 1.0) -> tuple[int, int]:
+        width, height = self.figure.get_size_inches()
+        return round(96 * scale * width), round(96 * scale * height)
 
     def _repr_svg_(self) -> str:
         buffer = io.StringIO()
@@ -94,17 +102,17 @@ class Drawing:
         # A hundredth of a point is less than anybody sees; six decimals make the files of a book a third larger.
         svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"-?\d+\.\d{3,}", _short, path.group()), svg)
         svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
-        width, height = (round(96 * inches) for inches in self.figure.get_size_inches())
+        (inner_width, inner_height), (width, height) = self._pixels(), self._pixels(self.scale)
         opening = (
-            f'<svg class="mnv3-figure" role="img" aria-label="{escape(self.alt)}" viewBox="0 0 {width * 0.75:g} '
-            f'{height * 0.75:g}" width="{width}" height="{height}" '
+            f'<svg class="mnv3-figure" role="img" aria-label="{escape(self.alt)}" viewBox="0 0 {inner_width * 0.75:g} '
+            f'{inner_height * 0.75:g}" width="{width}" height="{height}" '
             f'style="max-width:100%;height:auto;display:block;margin:0 auto;background:{PAPER}" '
             'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
         )
         return re.sub(r"<svg[^>]*>", opening, svg, count=1)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
-        width, height = (round(96 * inches) for inches in self.figure.get_size_inches())
+        width, height = self._pixels(self.scale)
         return still(self._repr_svg_()), {"alt": self.alt, "width": width, "height": height}
 
     def __repr__(self) -> str:

@@ -74,15 +74,15 @@ def test_half_widths_that_make_no_sense(half_width: Any, error: type[Exception])
 
 def test_the_best_half_width_is_marked_and_said() -> None:
     drawing = figures.errors_by_half_width([2.5, 2.75, 3.0], {"sigmoid": [0.3, 0.1, 0.2], "swish": [0.4, 0.3, 0.25]})
-    assert "from sigmoid it is smallest, 0.100, at half-width 2.75" in drawing.alt
-    assert "from swish it is smallest, 0.250, at half-width 3.00" in drawing.alt
+    assert "from sigmoid it is smallest, 0.100, at saturation point 2.75" in drawing.alt
+    assert "from swish it is smallest, 0.250, at saturation point 3.00" in drawing.alt
     marks = [mark for mark in axes_of(drawing)[0].lines if mark.get_marker() in "so"]
     assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(2.75, 0.1), (3.0, 0.25)]
 
 
 def test_codes_that_are_off_are_counted() -> None:
     drawing = figures.code_errors([-1, 0, 1, 2], {"rough": [0, 1, -2, 0], "fine": [0, 0, 0, 0]})
-    assert "each of 4 input codes: rough is off at 2, by at most 2; fine is off at 0, by at most 0." in drawing.alt
+    assert "each of 4 quantised inputs: rough is off at 2, by at most 2; fine is off at 0, by at most 0." in drawing.alt
     assert [f.get_title(loc="left") for f in axes_of(drawing)] == ["rough: 2 off", "fine: 0 off"]
     assert [list(f.lines[0].get_ydata()) for f in axes_of(drawing)] == [[0, 1, -2, 0], [0, 0, 0, 0]]
 
@@ -93,3 +93,15 @@ def test_the_values_of_the_bars_and_their_share() -> None:
     assert "The tallest bar, feature 0, has 4 thousand." in drawing.alt
     bars = {round(b.get_x() + b.get_width() / 2): b.get_height() for b in axes_of(drawing)[0].patches}
     assert bars == {0: 4, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1}
+
+
+def test_what_is_traded_is_said_and_drawn() -> None:
+    drawing = figures.traded({"ReLU": (50.5, 74.5), "late": (51.4, 75.2), "early": (53.5, 75.4)})
+    (axes,) = drawing.figure.axes
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines] == [
+        (50.5, 74.5),
+        (51.4, 75.2),
+        (53.5, 75.4),
+    ]
+    assert [text.get_ha() for text in axes.texts] == ["left", "left", "right"]
+    assert "ReLU 74.5 % in 50.5 ms; late 75.2 % in 51.4 ms; early 75.4 % in 53.5 ms" in drawing.alt

@@ -11,6 +11,7 @@ from figures.convolution_cost import (
     connections,
     grouped_and_separable,
     intensities,
+    pairs_replaced,
     savings,
     shares,
 )
@@ -121,3 +122,19 @@ def test_intensities_are_work_over_traffic() -> None:
     points = [height for group in drawn.figure.axes[0].collections for _, height in group.get_offsets()]
     assert points == [4.5, 1.8, 64.0]
     assert drawn.alt.endswith("depthwise from 1.8 to 4.5; expansion 1×1 from 64.0 to 64.0.")
+
+
+def test_replaced_pairs_are_torchs_standard_convolutions() -> None:
+    report = cost.profile(large())
+    drawn = pairs_replaced(report)
+    standard, as_is = ([bar.get_height() for bar in bars] for bars in drawn.figure.axes[0].containers)
+    assert as_is == pytest.approx([macs / 1e6 for macs in report.macs_by_feature[1:-2]])
+    for place, (row, block) in enumerate(zip(large().rows, report.features[1:-2], strict=True)):
+        look = next(layer for layer in block if layer.kind == "depthwise")
+        layer = nn.Conv2d(look.input[0], row.out_channels, row.kernel, bias=False, device="meta")
+        dense = layer.weight.numel() * look.output[1] * look.output[2]
+        rest = sum(layer.macs for layer in block if layer.kind not in ("depthwise", "project"))
+        assert standard[place] == pytest.approx((rest + dense) / 1e6)
+    assert drawn.data["as it is"] == report.macs
+    assert drawn.data["standard"] - report.macs == pytest.approx(1e6 * (sum(standard) - sum(as_is)))
+    assert "217 million in the whole network against 1,332" in drawn.alt

@@ -97,6 +97,18 @@ def test_growth_and_memory_name_their_ends() -> None:
     bars = axes_of(memory)[0].patches
     assert [bar.get_height() for bar in bars] == pytest.approx([802.816, 301.056, 802.816, 903.168])
     assert bars[0].get_facecolor() != bars[2].get_facecolor()
-    for said in ("1,104 kB over all of them", "1,706 kB", "row 3, from 301 to 903 kB"):
+    for said in ("1,104 kB over all of them", "1,706 kB", "block 3, from 301 to 903 kB"):
         assert said in memory.alt
     assert ACCENT in memory._repr_svg_().upper()
+
+
+def test_the_spirals_lose_what_a_count_of_positive_sums_says() -> None:
+    points = np.random.default_rng(5).uniform(-0.7, 0.7, (2, 200))
+    drawn = figures.spirals(points, (2, 30), seed=4)
+    for channels, fraction in drawn.data["lost"].items():
+        weights = np.random.default_rng(4).standard_normal((channels, 2))
+        alive = [sum(row @ point > 0 for row in weights) for point in points.T]
+        assert fraction == sum(number < 2 for number in alive) / 200
+        assert f"{fraction:.0%} of its points are lost in {channels}" in drawn.alt
+    assert drawn.data["lost"][2] > 0.5
+    assert drawn.data["lost"][30] == 0

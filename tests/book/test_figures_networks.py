@@ -86,6 +86,17 @@ def test_the_staircase_is_make_divisible() -> None:
     assert "9 gains most (it becomes 16) and 35 loses most (it becomes 32)" in drawn.alt
 
 
+def test_a_drawing_may_be_shown_larger_than_it_is_drawn() -> None:
+    figure = configs.rounding_staircase().figure
+    plain, large_one = (Drawing(figure, "A staircase, drawn twice.", scale=scale) for scale in (1.0, 1.5))
+    sizes = [re.search(r'viewBox="([^"]*)" width="(\d+)" height="(\d+)"', d._repr_svg_()) for d in (plain, large_one)]
+    assert sizes[0][1] == sizes[1][1], "the same drawing"
+    assert [int(side) for side in sizes[1].groups()[1:]] == [round(1.5 * 422.4), round(1.5 * 326.4)]
+    assert large_one._repr_png_()[1]["width"] == round(1.5 * 422.4)
+    with pytest.raises(ValueError, match="scale must be a finite number > 0, got 0"):
+        Drawing(figure, "Nothing.", scale=0)
+
+
 def heights(drawn: Drawing, panel: int = 0, series: int = 0) -> list[float]:
     return [bar.get_height() for bar in drawn.figure.axes[panel].containers[series]]
 
@@ -151,3 +162,11 @@ def test_maps_are_channel_means() -> None:
     assert shown[1].tolist() == [[1, 1], [1, 1]]
     assert "A photograph of 6×8 pixels" in drawn.alt
     assert "3×4 with 2 channels, 2×2 with 5 channels" in drawn.alt
+
+
+def test_errors_are_drawn_by_their_powers_of_ten() -> None:
+    drawn = network.errors_left({"counts": 0.5, "one": 1e-6, "all": 0.0})
+    axes = drawn.figure.axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([7.69897, 2, 0])
+    assert [text.get_text() for text in axes.texts] == ["0.5", "1e-06", "0, bit for bit"]
+    assert "counts: 0.5; one: 1e-06; all: 0, bit for bit" in drawn.alt
