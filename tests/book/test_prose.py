@@ -43,6 +43,7 @@ PAGES = {
     "changelog.md": {},
     "glossary.md": {},
     "proof_ledger.md": {},
+    "reference.md": {},
     "references.md": {},
 }
 
