@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -24,7 +25,7 @@ from mnv3lib.deploy import FakeQuantized, Unavailable, export, fold_batch_norm, 
 from mnv3lib.deploy.fastest import TOLERANCES, stray
 from mnv3lib.deploy.formats import FORMATS
 from mnv3lib.deploy.paths import PATHS
-from mnv3lib.deploy.quantization import is_quantized, signed
+from mnv3lib.deploy.quantization import _quiet, is_quantized, signed
 from mnv3lib.recipe import load, overridden
 from mnv3lib.training.evaluation import measure, open_dataset
 
@@ -344,3 +345,18 @@ def accuracy(graph: nn.Module, recipe: Any, to: Callable[[Tensor], Tensor] = lam
             some, labels = zip(*(images[number] for number in range(first, first + 100)), strict=True)
             right += int((to(graph(torch.stack(some))).argmax(1) == torch.tensor(labels)).sum())
     return right / len(images)
+
+
+def test_what_pytorch_logs_of_torchao_is_not_shown() -> None:
+    log, said = logging.getLogger("torch.utils._pytree"), list[logging.LogRecord]()
+    handler = logging.Handler()
+    handler.emit = said.append  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        with _quiet():
+            log.warning("an Enum subclass")
+        assert said == []
+        log.warning("of somebody else")
+        assert [record.getMessage() for record in said] == ["of somebody else"]
+    finally:
+        log.removeHandler(handler)

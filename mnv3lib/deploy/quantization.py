@@ -10,6 +10,7 @@ an engine that knows the pattern computes the same with integers. Batch norm is 
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -247,15 +248,21 @@ def _converted(pt2e: Any, prepared: GraphModule) -> GraphModule:
 def _torchao() -> tuple[Any, Any]:
     """Our annotations, and the functions that follow them."""
     try:
-        points = import_module("mnv3lib.deploy.points")
-        return points, import_module("torchao.quantization.pt2e.quantize_pt2e")
+        with _quiet():
+            points = import_module("mnv3lib.deploy.points")
+            return points, import_module("torchao.quantization.pt2e.quantize_pt2e")
     except ImportError as error:
         raise Unavailable("it needs the package 'torchao': pip install torchao") from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of torchao about itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Without the warnings of torchao about itself, and what PyTorch logs of it where it was compiling before."""
+    log = logging.getLogger("torch.utils._pytree")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
