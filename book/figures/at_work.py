@@ -7,23 +7,21 @@ from dataclasses import dataclass
 from html import escape
 
 import torch.nn.functional as F
+from figures.choose import PROCESSORS, front
 from figures.families import peers
 from figures.jpeg import jpeg
 from figures.text_lines import draw_line
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from mnv3lib._checks import one_of
+from mnv3lib._checks import one_of, value_of
 from mnv3lib.explore.drawing import PAPER, Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["BACKDROPS", "GENERATIONS", "PROCESSORS", "Picture", "front", "kept", "said", "turned",
-           "where_they_stand"]  # fmt: skip
+__all__ = ["BACKDROPS", "GENERATIONS", "Picture", "kept", "said", "turned", "unbeaten", "where_they_stand"]
 
 #: What stands behind a person.
 BACKDROPS = ("blurred", "plain")
-#: The published speeds' processors, as the columns of the table are called.
-PROCESSORS = {"Core i7-12700H": "i7_12700h", "Core i9-10940X": "i9_10940x"}
 #: The MobileNets, by how the names of their networks begin, tf_ left out.
 GENERATIONS = {
     "V1": ("mobilenetv1", "s", COLOURS["green"]),
@@ -108,19 +106,13 @@ def said(text: str, degrees: float, upside_down: float) -> Drawing:
     return Drawing(figure, alt, {"upside down": upside_down})
 
 
-def front(column: str) -> list[str]:
+def unbeaten(column: str) -> list[str]:
     """The models that no other one beats in both accuracy and speed, from the fastest.
 
     Args:
-        column: a value of ``PROCESSORS``.
+        column: a value of :data:`figures.choose.PROCESSORS`.
     """
-    found: list[str] = []
-    best = 0.0
-    for row in sorted(peers(), key=lambda row: (-row[column], -row["top1"])):
-        if row["top1"] > best:
-            found.append(row["model"])
-            best = row["top1"]
-    return found
+    return [row["model"] for row in front([{**row, "time": 1 / row[column]} for row in peers()], "time")]
 
 
 @in_style
@@ -128,11 +120,11 @@ def where_they_stand(processor: str) -> Drawing:
     """Published top-1 over published images a second, the four generations coloured, a line along the best.
 
     Args:
-        processor: a name in ``PROCESSORS``.
+        processor: one of :data:`figures.choose.PROCESSORS`.
     """
-    column = PROCESSORS[one_of("processor", processor, tuple(PROCESSORS))]
+    column = value_of("processor", processor, PROCESSORS)
     figure, axes = new_figure(height=4.2)
-    best = front(column)
+    best = unbeaten(column)
     by_name = {row["model"]: row for row in peers()}
     axes.step(
         [by_name[name][column] for name in best],
