@@ -63,8 +63,8 @@ def accuracy_over_images(
     """Accuracy over the number of labelled images: a mark for each seed, lines through their means.
 
     Args:
-        panels: title to strategies, ``"from scratch"``, ``"backbone frozen"`` or ``"all weights"``, each with accuracies
-            from 0 to 1, one for each seed, by the number of images; one panel above the other.
+        panels: title to strategies, ``"from scratch"``, ``"backbone frozen"`` or ``"all weights"``, each with
+            accuracies from 0 to 1, one for each seed, by the number of images; one panel above the other.
         levels: title to names and accuracies of what needs no labels: up to two, a dashed and a dotted line.
 
     Raises:
