@@ -41,7 +41,7 @@ class Photographs(Drawing):
 
     def _smaller(self, png: re.Match[str]) -> str:
         picture, file = Image.open(io.BytesIO(b64decode(png[1]))).convert("RGBA"), io.BytesIO()
-        if picture.getextrema()[3] != (255, 255):
+        if picture.getchannel("A").getextrema() != (255, 255):
             return png[0]
         picture.convert("RGB").save(file, "jpeg", quality=self.quality, subsampling=0, optimize=True)
         return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
