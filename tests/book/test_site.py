@@ -301,6 +301,32 @@ def test_notebook_pages_offer_their_plain_edition(site: Path) -> None:
             assert published == json.loads((source.parent / plain).read_text(encoding="utf-8"))
 
 
+def test_figures_equations_and_exercises_have_the_numbers_of_the_plain_edition(site: Path) -> None:
+    compared = 0
+    for name in CHAPTERS:
+        edition = site / "_sources" / "plain" / name.replace(".html", ".ipynb")
+        if edition.is_file():
+            cells = json.loads(edition.read_text(encoding="utf-8"))["cells"]
+            text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+            page = parse(site / name)
+            said = {
+                "figures": [one.text.split()[-1] for one in page.select("figcaption .caption-number")],
+                "equations": [one.text.strip("()¶# ") for one in page.select(".eqno")],
+                "exercises": [one.text.split()[1] for one in page.select(".exercise .caption-number")],
+            }
+            assert said == {
+                "figures": re.findall(r"^\*\*Figure ([\d.]+)\.\*\*", text, flags=re.MULTILINE),
+                "equations": re.findall(r"\\tag\{([\d.]+)\}", text),
+                "exercises": re.findall(r"^\*\*Exercise ([\d.]+) ·", text, flags=re.MULTILINE),
+            }, name
+            chapter = re.match(r"(\d\d)_", name)
+            before = f"{int(chapter[1])}." if chapter else ""
+            for numbers in said.values():
+                assert numbers == [f"{before}{count}" for count in range(1, len(numbers) + 1)], name
+            compared += sum(map(len, said.values()))
+    assert compared > 200
+
+
 # The explorer --------------------------------------------------------------------------------------------------------
 
 
