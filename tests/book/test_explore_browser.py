@@ -109,7 +109,7 @@ def test_all_controls_by_keyboard_and_mouse(show: Any) -> None:
     page.get_by_label("Dilated").check()
     page.get_by_label("Reduced tail").focus()
     page.keyboard.press("Space")
-    page.get_by_label("Rounding rule").select_option("paper")
+    page.get_by_label("Rounding rule", exact=True).select_option("paper")
     options = {"dilated": True, "reduced_tail": True, "rounding": "paper"}
     assert totals(page) == expected_totals(288, "small", **options)
 
@@ -163,15 +163,15 @@ def test_the_published_accuracy_stands_where_somebody_has_published_it(show: Any
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
     assert shown() == ["ImageNet top-1", "73.3\u202f%", "paper, Table 9", "of the paper's rounding rule"]
-    page.get_by_label("Rounding rule").select_option("paper")
+    page.get_by_label("Rounding rule", exact=True).select_option("paper")
     assert shown() == ["ImageNet top-1", "73.3\u202f%", "paper, Table 9", ""]
-    page.get_by_label("Dilated").check()
+    page.get_by_label("Dilated", exact=True).check()
     assert shown()[1] == "–"
-    page.get_by_label("Dilated").uncheck()
-    page.get_by_label("Reduced tail").check()
+    page.get_by_label("Dilated", exact=True).uncheck()
+    page.get_by_label("Reduced tail", exact=True).check()
     assert shown()[1] == "–"
-    page.get_by_label("Reduced tail").uncheck()
-    page.get_by_label("Variant").select_option("small")
+    page.get_by_label("Reduced tail", exact=True).uncheck()
+    page.get_by_label("Variant", exact=True).select_option("small")
     assert shown()[1] == "65.4\u202f%"
 
 
@@ -215,7 +215,7 @@ def test_widgets_on_a_page_are_independent_and_show_what_they_are_asked_to(show:
     places = page.locator(".mnv3-widget")
     assert places.nth(0).locator("[data-control]").count() == 2
     assert places.nth(1).locator("[data-control], .mnv3x-controls").count() == 0
-    places.nth(0).get_by_label("Rounding rule").select_option("paper")
+    places.nth(0).get_by_label("Rounding rule", exact=True).select_option("paper")
     places.nth(0).get_by_label("Width", exact=True).fill("0.5")
     assert totals(places.nth(0)) == expected_totals(width_mult=0.5, rounding="paper")
     assert totals(places.nth(1)) == expected_totals(96, "small", width_mult=0.5)
@@ -241,7 +241,7 @@ def test_nothing_below_moves(show: Any, width: int, variant: str) -> None:
     for share in (*WIDTHS[::7], 0.65):
         page.get_by_label("Width", exact=True).fill(f"{share:g}")
         note()
-    page.get_by_label("Rounding rule").select_option("paper")
+    page.get_by_label("Rounding rule", exact=True).select_option("paper")
     for name in ("Reduced tail", "Dilated"):
         page.get_by_role("checkbox", name=name).check()
         note()
