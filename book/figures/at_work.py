@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass
-from html import escape
 
 import torch.nn.functional as F
 from figures.choose import PROCESSORS, front
@@ -15,7 +14,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from mnv3lib._checks import one_of, value_of
-from mnv3lib.explore.drawing import PAPER, Drawing, in_style, new_figure
+from mnv3lib.explore.drawing import Drawing, in_style, new_figure, svg_opening
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
 __all__ = ["BACKDROPS", "GENERATIONS", "Picture", "kept", "said", "turned", "unbeaten", "where_they_stand"]
@@ -44,11 +43,9 @@ class Picture:
 
     def _repr_svg_(self) -> str:
         data = b64encode(self.jpeg).decode()
+        size = (_WIDTH, self.height)
         return (
-            f'<svg class="mnv3-figure" role="img" aria-label="{escape(self.alt)}" viewBox="0 0 {_WIDTH} '
-            f'{self.height}" width="{_WIDTH}" height="{self.height}" '
-            f'style="max-width:100%;height:auto;display:block;margin:0 auto;background:{PAPER}" '
-            'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+            f"{svg_opening(self.alt, size, size)}"
             f'<image width="{_WIDTH}" height="{self.height}" xlink:href="data:image/jpeg;base64,{data}"/></svg>'
         )
 

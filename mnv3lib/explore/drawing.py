@@ -17,7 +17,7 @@ from mnv3lib._checks import positive_real
 from mnv3lib.explore.palette import PAPER
 from mnv3lib.explore.still import still
 
-__all__ = ["ON_PAPER", "PAPER", "WIDTH", "Drawing", "in_style", "new_figure"]
+__all__ = ["ON_PAPER", "PAPER", "WIDTH", "Drawing", "in_style", "new_figure", "svg_opening"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +67,22 @@ def _short(number: re.Match[str]) -> str:
     return f"{float(number.group()):.2f}".rstrip("0").rstrip(".")
 
 
+def svg_opening(alt: str, inner: tuple[float, float], shown: tuple[int, int]) -> str:
+    """The opening tag of a figure on a page.
+
+    Args:
+        alt: the figure in words.
+        inner: width and height in the units of what is drawn.
+        shown: width and height in pixels, where the page is wide enough.
+    """
+    return (
+        f'<svg class="mnv3-figure" role="img" aria-label="{escape(alt)}" viewBox="0 0 {inner[0]:g} {inner[1]:g}" '
+        f'width="{shown[0]}" height="{shown[1]}" '
+        f'style="max-width:100%;height:auto;display:block;margin:0 auto;background:{PAPER}" '
+        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+
+
 class Drawing:
     """A figure together with the text that says what there is to see in it.
 
@@ -103,12 +119,7 @@ class Drawing:
         svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"-?\d+\.\d{3,}", _short, path.group()), svg)
         svg = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", svg)
         (inner_width, inner_height), (width, height) = self._pixels(), self._pixels(self.scale)
-        opening = (
-            f'<svg class="mnv3-figure" role="img" aria-label="{escape(self.alt)}" viewBox="0 0 {inner_width * 0.75:g} '
-            f'{inner_height * 0.75:g}" width="{width}" height="{height}" '
-            f'style="max-width:100%;height:auto;display:block;margin:0 auto;background:{PAPER}" '
-            'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-        )
+        opening = svg_opening(self.alt, (inner_width * 0.75, inner_height * 0.75), (width, height))
         return re.sub(r"<svg[^>]*>", opening, svg, count=1)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, Any]]:
