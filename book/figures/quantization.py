@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import random
 from collections.abc import Callable, Mapping
 from html import escape
@@ -45,9 +44,6 @@ __all__ = [
 #: and whether the ranges come from calibration or from training.
 _TIMED = ("onednn", "fbgemm", "trained")
 _STUDY, _FLOAT = "quantization", "float32"
-
-# torchao registers an enumeration in a way that PyTorch wants no more, and says so when it is imported.
-logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 _DIFFICULTY = 0.4  # of the images that the shipped network was trained with
 _WORDS = (

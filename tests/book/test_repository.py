@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -182,6 +183,21 @@ def test_no_file_names_a_place_on_the_authors_machine() -> None:
         text = path.read_text(encoding="utf-8", errors="ignore")
         found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in pattern.finditer(text)]
     assert found == []
+
+
+def calls_on_import(source: str) -> list[str]:
+    """Return the calls that a module makes for their effect while it is imported, other than of its decorators."""
+    statements = [node for node in ast.parse(source).body if isinstance(node, ast.Expr)]
+    said = [ast.unparse(node) for node in statements if isinstance(node.value, ast.Call)]
+    return [call for call in said if not call.startswith("takes_options(")]
+
+
+def test_an_import_changes_nothing_for_others() -> None:
+    # A level set for a logger, a filter for warnings, a number of threads: whoever runs next in the process has it.
+    modules = [*ROOT.glob("mnv3lib/**/*.py"), *ROOT.glob("book/figures/*.py")]
+    assert len(modules) > 50
+    assert {path.name: found for path in modules if (found := calls_on_import(path.read_text(encoding="utf-8")))} == {}
+    assert calls_on_import("import logging\nlogging.getLogger('torch').setLevel(40)") != []
 
 
 def test_no_script_is_vendored() -> None:
