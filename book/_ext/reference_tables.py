@@ -26,7 +26,7 @@ from figures import reference
 import mnv3lib
 
 #: The page is made anew when one of these has changed.
-SOURCES = [Path(reference.__file__), *Path(mnv3lib.__file__).parent.rglob("*.py"),
+SOURCES = [*Path(reference.__file__).parent.glob("*.py"), *Path(mnv3lib.__file__).parent.rglob("*.py"),
            *Path(mnv3lib.__file__).parent.rglob("*.yaml")]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def rounding_staircase(highest: int = 64) -> Drawing:
 def macs_by_feature(
     networks: Mapping[str, Sequence[int]], *, ceiling: float | None = None, scale: float = 1.0
 ) -> Drawing:
-    """Million multiply-adds of each feature of one or two networks, side by side.
+    """Million multiply-adds of each block of one or two networks, side by side.
 
     Args:
         networks: name to the multiply-adds of the stem, each row, the last convolution and the classifier; the first
@@ -64,9 +64,9 @@ def macs_by_feature(
         parts.append(f"{name} takes {sum(millions):.3g} in all, most ({millions[top]:.3g}) in {place}")
     ticks = [0, *range(3, longest - 3, 3), longest - 1]
     axes.set_xticks(ticks, [labels[tick] for tick in ticks])
-    axes.set(xlabel="feature (rows count from 1)", ylabel="M multiply-adds", ylim=(0, ceiling))
+    axes.set(xlabel="block", ylabel="M multiply-adds", ylim=(0, ceiling))
     axes.legend()
-    return Drawing(figure, f"Bars of million multiply-adds for each feature. {'; '.join(parts)}.", scale=scale)
+    return Drawing(figure, f"Bars of million multiply-adds for each block. {'; '.join(parts)}.", scale=scale)
 
 
 _STYLES: tuple[dict[str, Any], ...] = (
@@ -77,7 +77,7 @@ _STYLES: tuple[dict[str, Any], ...] = (
 
 @in_style
 def parameters_and_macs(report: Profile) -> Drawing:
-    """Two panels of bars: parameters of each feature above, its multiply-adds below."""
+    """Two panels of bars: parameters of each block above, its multiply-adds below."""
     figure, axes = new_figure(height=3.8, nrows=2, sharex=True)
     count = len(report.features)
     parts = []
@@ -89,11 +89,11 @@ def parameters_and_macs(report: Profile) -> Drawing:
         parts.append(f"most {name}, {values[top] / sum(values):.0%} of them, are in {_place(top, count)}")
     ticks = [0, *range(3, count - 3, 3), count - 1]
     axes[1].set_xticks(ticks, ["stem", *map(str, ticks[1:-1]), "head"])
-    axes[1].set_xlabel("feature (rows count from 1)")
-    return Drawing(figure, f"Bars of parameters and of multiply-adds for each feature: {'; '.join(parts)}.")
+    axes[1].set_xlabel("block")
+    return Drawing(figure, f"Bars of parameters and of multiply-adds for each block: {'; '.join(parts)}.")
 
 
 def _place(index: int, count: int) -> str:
-    """A feature in words."""
+    """A block, or an end of the network, in words."""
     names = {0: "the stem", count - 2: "the last convolution", count - 1: "the classifier"}
-    return names.get(index, f"row {index}")
+    return names.get(index, f"block {index}")

@@ -109,7 +109,7 @@ def saved_by_feature(network: nn.Module, images: Tensor) -> list[int]:
 
 @in_style
 def kept_by_feature(kept: Sequence[float], outputs: Sequence[float]) -> Drawing:
-    """Megabytes that training keeps of each feature for one image, and in front of it the feature's own output.
+    """Megabytes that training keeps of each block for one image, and in front of it the block's own output.
 
     Args:
         kept: of the stem, each row, the last convolution and the classifier, in bytes.
@@ -123,13 +123,13 @@ def kept_by_feature(kept: Sequence[float], outputs: Sequence[float]) -> Drawing:
     axes.bar(places, [size / _MEGABYTE for size in outputs], width=0.8, color=ACCENT, label="handed on")
     ticks = [0, *range(2, len(kept) - 2, 2), len(kept) - 1]
     axes.set_xticks(ticks, ["stem", *map(str, ticks[1:-1]), "head"])
-    axes.set(xlabel="feature (rows count from 1)", ylabel="MB for one image")
+    axes.set(xlabel="block", ylabel="MB for one image")
     axes.legend(loc="upper right")
     most = max(places, key=kept.__getitem__)
     name = {0: "the stem", len(kept) - 2: "the last convolution", len(kept) - 1: "the classifier"}
     alt = (
-        f"Bars of megabytes for each feature. Training keeps {sum(kept) / _MEGABYTE:.1f} MB in all, most in "
-        f"{name.get(most, f'row {most}')} with {kept[most] / _MEGABYTE:.1f} MB; the features hand on "
+        f"Bars of megabytes for each block. Training keeps {sum(kept) / _MEGABYTE:.1f} MB in all, most in "
+        f"{name.get(most, f'block {most}')} with {kept[most] / _MEGABYTE:.1f} MB; the blocks hand on "
         f"{sum(outputs) / _MEGABYTE:.1f} MB."
     )
     return Drawing(figure, alt)

@@ -43,12 +43,12 @@ def accuracy_by_depth(curves: Mapping[str, Sequence[float]], *, chance: float, q
         values = [100 * value for value in curve]
         axes.plot(range(last + 1), values, color=colour, marker=mark, markersize=5, label=name)
         best = max(range(last + 1), key=lambda place: values[place])
-        where = {0: "the stem", last: "the last convolution"}.get(best, f"row {best}")
+        where = {0: "the stem", last: "the last convolution"}.get(best, f"block {best}")
         ends = f"{values[0]:.0f} % after the stem, {values[-1]:.0f} % at the end"
         words.append(f"{name}: {ends}, best {values[best]:.0f} % after {where}")
     ticks = [0, *range(3, last - 1, 3), last]
     axes.set_xticks(ticks, ["stem", *(str(tick) for tick in ticks[1:-1]), "last"])
-    axes.set(xlabel="features taken after", ylabel="right, %", ylim=(0, 100), xlim=(-0.3, last + 0.3))
+    axes.set(xlabel="features taken after block", ylabel="right, %", ylim=(0, 100), xlim=(-0.3, last + 0.3))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
     said = f"Lines of accuracy over depth for the question {question!r}, guessing gets {chance:.0%}. "
     return Drawing(figure, said + "; ".join(words) + ".")

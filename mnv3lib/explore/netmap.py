@@ -74,8 +74,8 @@ def _alt(
     swish = sum(row.activation == "HS" for row in config.rows)
     stages = [f"{side}²" for side, _ in groupby(map(_side, features[:-1]))]
     text = (
-        f"Map of {name}: stem, {len(config.rows)} bottlenecks, last convolution and classifier; maps shrink from "
-        f"{stages[0]} over {', '.join(stages[1:-1])} to {stages[-1]}; {gates} bottlenecks have "
+        f"Map of {name}: stem, {len(config.rows)} bottlenecks, last convolution and classifier; feature maps shrink from "
+        f"{stages[0]} through {', '.join(stages[1:-1])} to {stages[-1]}; {gates} bottlenecks have "
         f"squeeze-and-excitation, {swish} use h-swish."
     )
     if highlight and len(highlight) < len(features):
@@ -84,12 +84,12 @@ def _alt(
 
 
 def _names(highlight: list[int], last: int) -> Iterator[str]:
-    """The features in words, runs of rows drawn together: "stem", "rows 2 to 5"."""
+    """The features in words, runs of blocks drawn together: "stem", "blocks 2 to 5"."""
     special = {0: "stem", last - 1: "last convolution", last: "classifier"}
     for _, run in groupby(enumerate(highlight), key=lambda pair: (pair[1] - pair[0], special.get(pair[1]))):
         indices = [index for _, index in run]
         first, final = indices[0], indices[-1]
-        yield special.get(first) or (f"row {first}" if first == final else f"rows {first} to {final}")
+        yield special.get(first) or (f"block {first}" if first == final else f"blocks {first} to {final}")
 
 
 def _svg(

@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from figures.anchors import anchors, best_overlap, default_boxes, overlaps, positions
 from figures.detection import (
-    anchors,
-    best_overlap,
     boxes_over,
     crowded,
-    default_boxes,
     found_in,
     learning,
     many_digits,
     maps_over,
-    overlaps,
-    places,
     precision_over_recall,
     published_over_time,
     scenes,
@@ -81,16 +77,16 @@ def test_default_boxes_are_as_many_as_the_cells_have() -> None:
     assert (first[2:] - first[:2]).tolist() == pytest.approx([64, 64], abs=1e-3)
 
 
-def test_places_fill_one_period_evenly() -> None:
-    boxes = places(10, period=8, steps=4, start=16)
+def test_positions_fill_one_period_evenly() -> None:
+    boxes = positions(10, period=8, steps=4, start=16)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     assert sorted(set(middle[:, 0].tolist())) == sorted(set(middle[:, 1].tolist())) == [17, 19, 21, 23]
     assert len(boxes) == 16
     assert (boxes[:, 2:] - boxes[:, :2] == 10).all()
 
 
-def test_overlaps_are_fractions_of_the_places() -> None:
-    everywhere = places(32)  # an anchor at each place
+def test_overlaps_are_fractions_of_the_positions() -> None:
+    everywhere = positions(32)  # an anchor at each position
     half = everywhere[: len(everywhere) // 2]
     assert overlaps(everywhere, (32,), least=0.999) == {32: 1.0}
     assert overlaps(half, (32,), least=0.999) == {32: 0.5}

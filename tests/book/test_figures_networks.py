@@ -48,8 +48,8 @@ def test_the_map_says_what_it_shows() -> None:
     assert shapes(drawn.svg, "svg")[0].get("aria-label") == drawn.alt == repr(drawn)
     assert "11 bottlenecks" in drawn.alt
     assert "9 bottlenecks have squeeze-and-excitation, 8 use h-swish" in drawn.alt
-    assert "shrink from 112² over 56², 28², 14² to 7²" in drawn.alt
-    assert drawn.alt.endswith("Highlighted: stem, rows 4 to 6, last convolution, classifier.")
+    assert "feature maps shrink from 112² through 56², 28², 14² to 7²" in drawn.alt
+    assert drawn.alt.endswith("Highlighted: stem, blocks 4 to 6, last convolution, classifier.")
 
 
 def test_the_map_fits_a_phone() -> None:
@@ -107,7 +107,7 @@ def test_bars_of_multiply_adds_are_the_cost_models() -> None:
     for series, report in enumerate((thin, full)):
         assert heights(drawn, 0, series) == pytest.approx([macs / 1e6 for macs in report.macs_by_feature])
         assert f"{report.macs / 1e6:.3g} in all" in drawn.alt
-    assert "most (6.29) in row 10" in drawn.alt
+    assert "most (6.29) in block 10" in drawn.alt
     assert drawn.figure.axes[0].get_ylim() == (0, 9)
 
 
@@ -124,7 +124,7 @@ def test_parameters_and_work_have_their_panels() -> None:
     assert heights(drawn, 0) == pytest.approx([n / 1e6 for n in report.parameters_by_feature])
     assert heights(drawn, 1) == pytest.approx([n / 1e6 for n in report.macs_by_feature])
     assert "most parameters, 46% of them, are in the classifier" in drawn.alt
-    assert "most multiply-adds, 14% of them, are in row 12" in drawn.alt
+    assert "most multiply-adds, 14% of them, are in block 12" in drawn.alt
 
 
 def test_lines_are_what_was_given() -> None:

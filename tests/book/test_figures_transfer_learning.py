@@ -38,7 +38,7 @@ def test_depth_is_drawn_on_axes_that_do_not_move() -> None:
 def test_depth_in_words_names_the_best_place() -> None:
     alt = figures.accuracy_by_depth({"trained": TRAINED, "random": RANDOM}, chance=0.1, question="which digit?").alt
     assert "'which digit?', guessing gets 10%" in alt
-    assert "trained: 10 % after the stem, 65 % at the end, best 70 % after row 3" in alt
+    assert "trained: 10 % after the stem, 65 % at the end, best 70 % after block 3" in alt
     assert "random: 12 % after the stem, 10 % at the end, best 12 % after the stem" in alt
     rising = figures.accuracy_by_depth({"a": [0.1, 0.2, 0.3]}, chance=0.1, question="?").alt
     assert "best 30 % after the last convolution" in rising

@@ -194,7 +194,7 @@ def calls_on_import(source: str) -> list[str]:
 
 def test_an_import_changes_nothing_for_others() -> None:
     # A level set for a logger, a filter for warnings, a number of threads: whoever runs next in the process has it.
-    modules = [*ROOT.glob("mnv3lib/**/*.py"), *ROOT.glob("book/figures/*.py")]
+    modules = [*ROOT.glob("mnv3lib/**/*.py"), *ROOT.glob("book/figures/**/*.py")]
     assert len(modules) > 50
     assert {path.name: found for path in modules if (found := calls_on_import(path.read_text(encoding="utf-8")))} == {}
     assert calls_on_import("import logging\nlogging.getLogger('torch').setLevel(40)") != []
