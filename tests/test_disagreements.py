@@ -61,10 +61,6 @@ def convolutions(module: nn.Module) -> list[nn.Conv2d]:
     return [part for part in module.modules() if isinstance(part, nn.Conv2d)]
 
 
-def grouped(number: int) -> str:
-    return f"{number:,}".replace(",", "\u202f")
-
-
 def epsilon(package: str) -> str:
     if package == "torchvision":
         return f"{one(n.eps for n in norms(package, 'large')):g}"
@@ -92,7 +88,7 @@ def hidden(package: str) -> str:
 
 
 def count(size: str, width: float) -> Callable[[str], str]:
-    return lambda package: grouped(parameters(wide(package, size, width)))
+    return lambda package: f"{parameters(wide(package, size, width)):,}"
 
 
 def padding(package: str) -> str:
@@ -205,7 +201,7 @@ def test_both_channel_rules_and_dilation_policies_are_ours() -> None:
         assert str(large.rows[7].expanded_channels) == widths(package)
         assert str(large.last_channel) == hidden(package)
         with torch.device("meta"):
-            assert grouped(parameters(mnv3lib.MobileNetV3(large))) == count("large", 0.75)(package)
+            assert f"{parameters(mnv3lib.MobileNetV3(large)):,}" == count("large", 0.75)(package)
     for policy, package in (("torchvision", "torchvision"), ("paper", "timm")):
         rows = config.large(dilated=True, dilation_policy=policy).rows
         assert ", ".join(str(row.dilation) for row in rows[-3:]) == dilation(package)

@@ -45,11 +45,6 @@ SUBJECTS = {
 MEASURED, QUOTED = ("torchvision", "timm"), ("paper", "keras", "tf-slim")
 
 
-def grouped(number: int) -> str:
-    """An integer with narrow spaces between thousands."""
-    return f"{number:,}".replace(",", "\u202f")
-
-
 def power(value: float) -> str:
     """A small number to one digit, as a power of ten where that reads better."""
     if value == 0 or 0.01 <= value < 1000:
@@ -75,7 +70,7 @@ def proofs(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
             row["against"],
             "none" if row["tolerance"] == 0 else power(row["tolerance"]) + UNITS[row["unit"]],
             power(row["worst"]),
-            grouped(row["cases"]),
+            f"{row['cases']:,}",
         ]
         for row in rows
     ]

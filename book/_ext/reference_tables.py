@@ -32,7 +32,7 @@ SOURCES = [*Path(reference.__file__).parent.glob("*.py"), *Path(mnv3lib.__file__
 
 def side(column: tuple[str, ...]) -> str:
     """Where the cells of a column stand: at the right if they are numbers."""
-    return "---:" if all(re.fullmatch(r"[\d.\u202f]+|–", cell) for cell in column) else "---"
+    return "---:" if all(re.fullmatch(r"[\d.,]+|–", cell) for cell in column) else "---"
 
 
 class FactsDirective(SphinxDirective):

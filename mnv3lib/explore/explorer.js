@@ -40,7 +40,7 @@ function published(variant, state) {
 
 // --- writing numbers -------------------------------------------------------------------------------------------
 
-const thousands = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+const thousands = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, ",");
 const millions = (number, digits) => (number / 1e6).toFixed(digits);
 const factor = (number) => `×${number.toFixed(number < 0.0995 ? 3 : 2)}`;
 const widthText = (width) => width.toFixed(2);

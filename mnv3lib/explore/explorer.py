@@ -128,8 +128,8 @@ class Explorer(StaticWidget):
         words += [f"{self.rounding} rounding rule"] if self.rounding != "torchvision" else []
         lines = [
             "<table>",
-            f"<caption>{', '.join(words)}: {_group(report.parameters)} parameters, "
-            f"{_group(report.macs)} multiply-adds, at most {_group(report.peak_memory())} bytes of activations "
+            f"<caption>{', '.join(words)}: {report.parameters:,} parameters, "
+            f"{report.macs:,} multiply-adds, at most {report.peak_memory():,} bytes of activations "
             "at once (float32)</caption>",
             "<thead><tr>" + "".join(f'<th scope="col">{name}</th>' for name in _HEADS) + "</tr></thead>",
             "<tbody>",
@@ -147,17 +147,12 @@ def _fallback_row(row: Feature) -> str:
     cells = (
         f"{row.kernel}×{row.kernel}",
         str(row.stride),
-        _group(row.exp) if row.exp else "–",
-        _group(row.out),
+        str(row.exp or "–"),
+        str(row.out),
         "✓" if row.se else "–",
         row.activation,
         f"{row.side}²",
-        _group(row.parameters),
-        _group(sum(row.macs.values())),
+        f"{row.parameters:,}",
+        f"{sum(row.macs.values()):,}",
     )
     return f'<tr><th scope="row">{row.name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _group(number: int) -> str:
-    """Thousands set off by narrow spaces."""
-    return f"{number:,}".replace(",", "\u202f")

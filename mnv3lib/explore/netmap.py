@@ -74,8 +74,8 @@ def _alt(
     swish = sum(row.activation == "HS" for row in config.rows)
     stages = [f"{side}²" for side, _ in groupby(map(_side, features[:-1]))]
     text = (
-        f"Map of {name}: stem, {len(config.rows)} bottlenecks, last convolution and classifier; feature maps shrink from "
-        f"{stages[0]} through {', '.join(stages[1:-1])} to {stages[-1]}; {gates} bottlenecks have "
+        f"Map of {name}: stem, {len(config.rows)} bottlenecks, last convolution and classifier; feature maps shrink "
+        f"from {stages[0]} through {', '.join(stages[1:-1])} to {stages[-1]}; {gates} bottlenecks have "
         f"squeeze-and-excitation, {swish} use h-swish."
     )
     if highlight and len(highlight) < len(features):

@@ -32,7 +32,7 @@ def column(found: Table, name: str) -> list[str]:
 
 
 def number(cell: str) -> float:
-    return float(cell.replace("\u202f", ""))
+    return float(cell.replace(",", ""))
 
 
 @pytest.mark.parametrize("name", reference.TABLES)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from figures.reference.tables import MILLION, NOTHING, Table, grouped, millions
+from figures.reference.tables import MILLION, NOTHING, Table, millions
 
 from mnv3lib import facts
 from mnv3lib.config import VARIANTS
@@ -32,7 +32,7 @@ def published(table: str) -> Table:
         for metric, count in (("macs", report.macs), ("params", report.parameters)):
             printed = line[metric]["printed"]
             if units[metric] == "one":
-                counts += [grouped(printed), grouped(count)]
+                counts += [f"{printed:,}", f"{count:,}"]
             else:
                 scaled = Decimal(str(printed)) * scales[units[metric]] / MILLION
                 counts += [f"{scaled:.{DIGITS[metric]}f}", millions(count)]

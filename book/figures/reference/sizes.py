@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from figures.reference.tables import SIZES, Table, grouped
+from figures.reference.tables import SIZES, Table
 
 from mnv3lib.config import ROUNDINGS, VARIANTS, Options
 from mnv3lib.cost import profile
@@ -34,7 +34,7 @@ def _widths(name: str, options: Options) -> tuple[str, ...]:
     out = [str(row.out_channels) for row in config.rows]
     steps = [width for number, width in enumerate(out) if number == 0 or width != out[number - 1]]
     return (
-        grouped(report.parameters), grouped(report.macs), str(config.stem_channels), str(config.last_conv),
+        f"{report.parameters:,}", f"{report.macs:,}", str(config.stem_channels), str(config.last_conv),
         str(config.last_channel), " ".join(steps),
     )  # fmt: skip
 

@@ -25,11 +25,6 @@ class Table(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def grouped(number: int) -> str:
-    """An integer with narrow spaces between thousands."""
-    return f"{number:,}".replace(",", "\u202f")
-
-
 def millions(number: int) -> str:
     """A count in millions, two decimals."""
     return f"{number / MILLION:.2f}"
