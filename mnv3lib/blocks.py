@@ -189,7 +189,7 @@ class StochasticDepth(nn.Module):
             return x
         kept = torch.empty(x.shape[0], dtype=x.dtype, device=x.device).bernoulli_(1 - self.rate)
         scale = kept / (1 - self.rate) if self.rate < 1 else kept
-        # One factor an image: the last dimension takes the batch's place, whatever the number of dimensions.
+        # One factor an image: the last dimension becomes the batch's, whatever the number of dimensions.
         return (x.transpose(0, -1) * scale).transpose(0, -1)
 
     def extra_repr(self) -> str:

@@ -29,7 +29,7 @@ __all__ = ["Kind", "Layer", "Profile", "Walk", "backbone", "classifier", "profil
 def _bottleneck(
     walk: Walk, row: InvertedResidualConfig, drop_rate: float, *, keep_input: bool = False, keep: Kind | None = None
 ) -> None:
-    """One row; a head may need the map that enters, or the one that a convolution of kind ``keep`` gives, later."""
+    """One block; a head may need what enters it, or what its convolution of kind ``keep`` gives, later."""
     block, position = f"features.{walk.feature}.block", 0
     held = walk.waiting
     # The first layer reads the very numbers that wait, so they are not counted a second time with it.
@@ -146,7 +146,7 @@ def _deeplabv3(config: DeepLabV3Config, low: Layer, high: Layer, image: tuple[in
     pyramid, pooling = "classifier.0.convs", len(config.atrous_rates) + 1
     branches: list[Layer] = []
     for index, rate in enumerate((None, *config.atrous_rates)):
-        first = rate is None and config.backbone.activation == "HS"  # of those that read the map, keeps it
+        first = rate is None and config.backbone.activation == "HS"  # of those that read the feature map, keeps it
         waiting = held + sum(layer.activations for layer in branches)
         branch = start(high, saved=not first, waiting=waiting)
         branch.conv(f"{pyramid}.{index}", "branch", wide, 1 if rate is None else 3, dilation=rate or 1, activation="RE")
@@ -161,7 +161,7 @@ def _deeplabv3(config: DeepLabV3Config, low: Layer, high: Layer, image: tuple[in
 
     joined = Walk.joining(branches, waiting=held)
     joined.conv("classifier.0.project", "project", wide, activation="RE", more=branches[0].activations)
-    joined.saved = False  # dropout's mask is kept, and what it lets through is another map
+    joined.saved = False  # dropout's mask is kept, and what it lets through is another feature map
     joined.conv("classifier.1", "branch", wide, 3, activation="RE")
     joined.linear("classifier.4", "logits", config.num_classes)
     joined.resize("resize", *image, 1)
@@ -230,7 +230,7 @@ def _ssdlite(config: SSDLiteConfig, resolution: int | tuple[int, int]) -> Iterat
     )
     for head, kind, numbers in heads:
         for index, (entering, boxes) in enumerate(zip(maps, config.boxes, strict=True)):
-            # All maps but the last have been read before.
+            # All feature maps but the last have been read before.
             read = kind == "logits" or entering is not maps[-1]
             walk, wide = start(entering, saved=read, waiting=waiting - entering.activations), entering.output[0]
             name = f"head.{head}.module_list.{index}"
@@ -242,7 +242,7 @@ def _ssdlite(config: SSDLiteConfig, resolution: int | tuple[int, int]) -> Iterat
 
 
 def _pyramid(config: FasterRCNNConfig, maps: list[Layer]) -> Iterator[Profile]:
-    """The feature pyramid, from coarse to fine, and the map that pooling adds; layers called as their levels."""
+    """The feature pyramid, from coarse to fine, and the level that pooling adds; layers called as their levels."""
     start = partial(Walk.after, feature=maps[-1].feature + 1)
     done: list[Layer] = []
     coarser: Layer | None = None
@@ -276,7 +276,7 @@ def _fasterrcnn(config: FasterRCNNConfig, resolution: int | tuple[int, int]) -> 
     """Faster R-CNN, in the order that it runs, with as many regions as there can be in evaluation."""
     trunk = _features(config.backbone, resolution, dict.fromkeys(config.taps[:-1], "project"))
     body = [layer._replace(name=layer.name.replace("features", "backbone.body", 1)) for layer in trunk.layers]
-    if config.frozen_norm:  # a scale and a shift for each mean and deviation, which do not learn
+    if config.frozen_norm:  # a scale and a shift for each mean and variance, which do not learn
         body = [layer._replace(parameters=layer.parameters - layer.saved_per_batch) for layer in body]
     yield Profile(tuple(body), trunk.peak_activations)
     maps = [next(layer for layer in reversed(body) if layer.feature == tap) for tap in config.taps]

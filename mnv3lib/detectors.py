@@ -124,15 +124,15 @@ class DetectionConfig(OnBackbone):
 class SSDLiteConfig(DetectionConfig):
     """SSDLite: at every cell of six feature maps, the classes and the corrections of default boxes.
 
-    The first map is inside the backbone's last strided row, behind its expansion (the paper's C4), the second is the
-    last one; four more come from convolutions of stride 2.
+    The first is inside the backbone's last block of stride 2, behind its expansion (the paper's C4), the second is the
+    backbone's last; four more come from convolutions of stride 2.
 
     Args:
-        backbone, num_classes, trainable_layers: as in :class:`DetectionConfig`. The last row of stride 2 has an
+        backbone, num_classes, trainable_layers: as in :class:`DetectionConfig`. The last block of stride 2 has an
             expansion, as it has in Large and Small.
         size: side in pixels to which images are brought, whatever their shape.
-        fewer_boxes: 3 default boxes, not 6, at each cell of the first map, as the authors had it: a small square, and
-            two of ratio 2.
+        fewer_boxes: 3 default boxes, not 6, at each cell of the first feature map, as the authors had it: a small
+            square, and two of ratio 2.
 
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
@@ -151,7 +151,7 @@ class SSDLiteConfig(DetectionConfig):
 
     @property
     def c4(self) -> int:
-        """Index into ``features`` of the row whose expansion gives the first map."""
+        """Index into ``features`` of the block whose expansion gives the first feature map."""
         return self.stage_starts[-2]
 
     @property
@@ -161,12 +161,12 @@ class SSDLiteConfig(DetectionConfig):
 
     @property
     def map_channels(self) -> tuple[int, ...]:
-        """Widths of the six maps."""
+        """Widths of the six feature maps."""
         return self.backbone.rows[self.c4 - 1].expanded_channels, self.backbone.last_conv, *self.extra_channels
 
     @property
     def boxes(self) -> tuple[int, ...]:
-        """Default boxes at each cell of the six maps."""
+        """Default boxes at each cell of the six feature maps."""
         return 3 if self.fewer_boxes else 6, 6, 6, 6, 6, 6
 
 
@@ -176,9 +176,9 @@ class FasterRCNNConfig(DetectionConfig):
 
     Args:
         backbone, num_classes, trainable_layers: as in :class:`DetectionConfig`.
-        full_pyramid: take the last maps at output strides 8, 16 and 32, with anchors of one size for each level, 8
-            times its stride (Lin et al.). Torchvision takes the first block of the last stage and the last convolution,
-            which are both at stride 32, with anchors of five sizes on each.
+        full_pyramid: take the last feature maps at output strides 8, 16 and 32, with anchors of one size for each
+            level, 8 times its stride (Lin et al.). Torchvision takes the first block of the last stage and the last
+            convolution, which are both at stride 32, with anchors of five sizes on each.
         frozen_norm: batch norm with fixed numbers in the backbone, as torchvision has it where the backbone has learnt
             elsewhere.
         min_size, max_size: images are brought to a shorter side of the first, if the longer one then has at most the
@@ -217,14 +217,14 @@ class FasterRCNNConfig(DetectionConfig):
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Output strides of these maps."""
+        """Output strides of these feature maps."""
         rows = self.backbone.rows
         found = tuple(accumulate((row.conv_stride for row in rows), mul, initial=2))
         return tuple(found[min(tap, len(rows))] for tap in self.taps)
 
     @property
     def map_channels(self) -> tuple[int, ...]:
-        """Widths of these maps."""
+        """Widths of these feature maps."""
         widths = [row.out_channels for row in self.backbone.rows] + [self.backbone.last_conv]
         return tuple(widths[tap - 1] if tap else self.backbone.stem_channels for tap in self.taps)
 
@@ -245,7 +245,7 @@ class FasterRCNNConfig(DetectionConfig):
 
     @property
     def anchor_sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Sides in pixels of the square anchors at each level; the last is the coarsest map, thinned by pooling."""
+        """Sides in pixels of the square anchors at each level; the last level is the coarsest one, subsampled."""
         if not self.full_pyramid:
             return ((32, 64, 128, 256, 512),) * (len(self.taps) + 1)
         return tuple((8 * stride,) for stride in (*self.strides, 2 * self.strides[-1]))

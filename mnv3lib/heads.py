@@ -135,15 +135,16 @@ class SegmentationConfig(OnBackbone):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LRASPPConfig(SegmentationConfig):
-    """LR-ASPP: a 1×1 convolution times a pooled gate, enlarged, and a class for each pixel from that and a finer map.
+    """LR-ASPP: a 1×1 convolution times a pooled gate, enlarged; from it and a finer feature map a class per pixel.
 
     Args:
         backbone, num_classes: as in :class:`SegmentationConfig`.
         inter_channels: width of the head, the paper's F.
-        form: ``"torchvision"`` or ``"paper"``. In torchvision's, the gate is a sigmoid of the channels' means, and the
-            finer map the output of the first block at its resolution. In the authors', it is a hard sigmoid, with bias,
-            of means over large windows; the finer map is what the depthwise convolution of the *last* block at its
-            resolution gives, before squeeze-and-excitation; and corners are aligned wherever feature maps are enlarged.
+        form: ``"torchvision"`` or ``"paper"``. In torchvision's, the gate is a sigmoid of the channels' means, and
+            the finer feature map the output of the first block at its resolution. In the authors', the gate is a hard
+            sigmoid, with bias, of means over large windows; the finer feature map is what the depthwise convolution of
+            the *last* block at its resolution gives, before squeeze-and-excitation; and corners are aligned wherever
+            feature maps are enlarged.
 
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
@@ -179,7 +180,7 @@ class LRASPPConfig(SegmentationConfig):
 
     @property
     def pool_kernel(self) -> tuple[int, int] | None:
-        """Height and width of the pooling windows, cut to a feature map that is smaller; None pools all of the map.
+        """Height and width of the pooling windows, cut to a feature map that is smaller; None pools all of it.
 
         49 at output stride 16, which is the feature map of the 769×769 crops that the authors trained on.
         """

@@ -149,7 +149,7 @@ def records(
         progress: show a bar while they are made; None for one on a terminal only.
 
     Returns:
-        The map, and the path of its file.
+        The memory map, and the path of its file.
 
     Raises:
         OSError: naming the file, if the folder cannot be written to or is full; nothing half-written is left.

@@ -161,7 +161,7 @@ def _images(entries: list[Any]) -> tuple[dict[int, Entry], list[str]]:
 
 
 def _title(entry: Any, place: int) -> str:
-    """What an entry is called: by its id, or by its place in the listing if it has none."""
+    """What an entry is called: by its id, or by its position in the listing if it has none."""
     return str(entry["id"]) if isinstance(entry, dict) and _is_int(entry, "id") else f"entry {place}"
 
 

@@ -28,7 +28,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 SIZE = 10_000
 
 _LARGEST = 4096  # pixels of the image's side: fixed-point coordinates and records of more would overflow
-_SMALLEST = 16  # pixels of the image's side, and of the side of a square as large as a digit's share of the image
+_SMALLEST = 16  # pixels of the image's side, and of the side of a square as large as a digit in the image
 _EASY = {"scale": (0.6, 0.95), "contrast": (0.75, 1.0), "noise": 0.03, "blur": 0.0, "rotation": 10.0, "warp": 0.1}
 _HARD = {"scale": (0.3, 0.75), "contrast": (0.4, 0.9), "noise": 0.12, "blur": 0.016, "rotation": 35.0, "warp": 0.3}
 

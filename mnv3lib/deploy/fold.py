@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution in front of it: in evaluation both are one affine map of each channel."""
+"""Batch norm folded into the convolution in front of it: in evaluation both are one affine function of each channel."""
 
 from __future__ import annotations
 

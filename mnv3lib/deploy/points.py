@@ -42,8 +42,8 @@ _FUNCTIONAL = {
     aten.add_.Tensor: aten.add.Tensor,
 }
 _DROPOUT = {aten.dropout.default, aten.dropout_.default}
-#: Scales are at least this, so that a map or a channel of zeros has one. It is the only one that torchao's observers
-#: take from a state without metadata, as that of a checkpoint is.
+#: Scales are at least this, so that a feature map or a channel of zeros has one. It is the only one that torchao's
+#: observers take from a state without metadata, as that of a checkpoint is.
 _LEAST_SCALE = torch.finfo(torch.float32).eps
 
 

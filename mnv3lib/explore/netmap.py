@@ -29,7 +29,7 @@ class NetworkMap:
     Columns stand for the stem, the bottlenecks in order, the last convolution and the classifier. The taller a
     column, the larger its feature map (logarithmic); the digit in it is the depthwise kernel, a dot above marks
     squeeze-and-excitation, and a filled column computes with h-swish, a pale one with ReLU. Below are the output
-    channels and the side of the map.
+    channels and the side of the feature map.
 
     Args:
         config: what to draw.

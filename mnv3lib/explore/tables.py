@@ -54,9 +54,9 @@ _BASE = 32
 
 
 class Feature(NamedTuple):
-    """One row of the explorer: the stem, a bottleneck, the last convolution or the classifier.
+    """One line of the explorer: the stem, a block, the last convolution or the classifier.
 
-    ``exp`` is 0 where nothing is expanded; the classifier's hidden layer stands there for want of a better place.
+    ``exp`` is 0 where nothing is expanded; the classifier's hidden layer stands there, as no column is its own.
     """
 
     name: str

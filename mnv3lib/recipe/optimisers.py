@@ -11,13 +11,13 @@ class Entry(NamedTuple):
     """An optimiser.
 
     Attributes:
-        place: module and name of the class, which is called with groups of parameters and the learning rate.
+        path: module and name of the class, which is called with groups of parameters and the learning rate.
         fields: of the recipe's section, that it takes as keywords too.
         states: numbers that it keeps for each parameter.
         states_without_momentum: the same where the recipe's momentum is 0.
     """
 
-    place: str
+    path: str
     fields: tuple[str, ...]
     states: int
     states_without_momentum: int

@@ -43,7 +43,7 @@ class _Pooling(nn.Sequential):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: what is here, around at several distances, and everywhere, side by side.
 
-    A 1×1 convolution, a 3×3 one of each dilation rate and a pooling over the whole map read the same feature map.
+    A 1×1 convolution, a 3×3 one of each dilation rate and a pooling over all positions read the same feature map.
     Their channels are joined and mixed by a 1×1 convolution (``project``).
 
     Args:

@@ -44,8 +44,8 @@ class WindowPool2d(nn.Module):
 class LRASPPHead(nn.Module):
     """From a fine feature map and a coarse one to the scores of the classes, at the size of the fine one.
 
-    The coarse map is thinned by a 1×1 convolution (``cbr``) and weighed by a gate from pooled means (``scale``), much
-    as squeeze-and-excitation does, then enlarged. A 1×1 convolution on each of the two maps gives scores, which are
+    A 1×1 convolution (``cbr``) thins the coarse one, which is weighed by a gate from pooled means (``scale``), much
+    as squeeze-and-excitation does, then enlarged. A 1×1 convolution on each of the two gives scores, which are
     added. Batch norm has PyTorch's ε and momentum, not the backbone's.
 
     Args:
@@ -75,7 +75,7 @@ class LRASPPHead(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         gate = self.scale(high)
-        if self.paper:  # one gate a window, not one for all of the map
+        if self.paper:  # one gate a window, not one for all positions
             gate = enlarged(gate, like=high, align_corners=True)
         weighed = enlarged(self.cbr(high) * gate, like=low, align_corners=self.paper)
         return self.low_classifier(low) + self.high_classifier(weighed)

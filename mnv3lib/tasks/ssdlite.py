@@ -34,7 +34,7 @@ __all__ = [
 
 #: Default boxes are between these parts of the image's side.
 _SCALES = (0.2, 0.95)
-#: The smallest box, of the authors' three on the first map.
+#: The smallest box, of the authors' three on the first feature map.
 _SMALLEST = 0.1
 
 
@@ -63,8 +63,8 @@ class SSDLiteBackbone(nn.Module):
         config: says which classification network.
 
     Shape:
-        (N, 3, H, W) to maps (N, config.map_channels[i], …) under ``"0"`` to ``"5"``: at output stride 16, inside the
-        first block of the last stage; at 32; and each half as high and wide as the one before.
+        (N, 3, H, W) to feature maps (N, config.map_channels[i], …) under ``"0"`` to ``"5"``: at output stride 16,
+        inside the first block of the last stage; at 32; and each half as high and wide as the one before.
 
     Attributes:
         features: the layers up to that expansion, and those behind it.
@@ -127,8 +127,8 @@ class SSDLiteHead(nn.Module):
         config: widths, boxes and classes.
 
     Shape:
-        maps (N, config.map_channels[i], Hᵢ, Wᵢ) to ``"cls_logits"`` (N, A, num_classes) and ``"bbox_regression"``
-        (N, A, 4), with A = Σ config.boxes[i] · Hᵢ · Wᵢ.
+        Feature maps (N, config.map_channels[i], Hᵢ, Wᵢ) to ``"cls_logits"`` (N, A, num_classes) and
+        ``"bbox_regression"`` (N, A, 4), with A = Σ config.boxes[i] · Hᵢ · Wᵢ.
     """
 
     def __init__(self, config: SSDLiteConfig) -> None:

@@ -24,7 +24,7 @@ class Backbone(nn.ModuleDict):
     Its layers are called "0", "1" and so on, as in torchvision's networks for segmentation.
 
     Args:
-        config: says which classification network, and which map.
+        config: says which classification network, and which feature map.
 
     Shape:
         (N, in_channels, H, W) to the fine feature map and the last one.

@@ -75,7 +75,7 @@ def evaluate(
     workers: int = 0,
     metric: Metric | None = None,
 ) -> dict[str, float]:
-    """Measure a network, which must be the same in all processes; each takes its share of the images.
+    """Measure a network, which must be the same in all processes; each takes a part of the images.
 
     Args:
         recipe: decides the size of a batch and the precision.

@@ -122,7 +122,7 @@ def build(optimiser: Optimiser, model: nn.Module) -> torch.optim.Optimizer:
     """
     groups: Any = parameter_groups(optimiser, model)
     entry = OPTIMISERS[optimiser.name]
-    module, _, name = entry.place.rpartition(".")
+    module, _, name = entry.path.rpartition(".")
     make = getattr(import_module(module), name)
     return make(groups, optimiser.lr, **{field: getattr(optimiser, field) for field in entry.fields})
 

@@ -85,7 +85,7 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The order of the training images, and the share of one process in it.
+    """The order of the training images, and the part of it that one process takes.
 
     Args:
         images: number of training images.
@@ -158,7 +158,7 @@ class Order:
         return _Batches(self, start, epochs)
 
     def of(self, rank: int) -> Order:
-        """The share of another process."""
+        """The part that another process takes."""
         return replace(self, rank=rank)
 
 

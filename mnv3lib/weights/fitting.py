@@ -100,7 +100,7 @@ def fit(network: nn.Module, checkpoint: Checkpoint, part: str, adapt: Collection
             conflicts.append(f"{name}: {against}")
             continue
         if whole and name == "classifier.0.weight" and layout.name == "timm" and tensor.shape[2:] == (1, 1):
-            tensor = tensor.flatten(1)  # a convolution of pooled maps
+            tensor = tensor.flatten(1)  # a convolution of pooled feature maps
         if tensor.shape == target.shape:
             done.copies[name] = tensor
             if tensor.dtype != target.dtype:

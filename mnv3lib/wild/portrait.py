@@ -126,7 +126,7 @@ class PortraitSegmenter(nn.Module):
         (N, 3, H, W) to (N, 1, H, W).
 
     Args:
-        rows: of the encoder; three of them have stride 2, in the places that those of the product have it.
+        rows: of the encoder; three of them have stride 2, where those of the product have it.
 
     Raises:
         ValueError: for images of another shape, when it is called.

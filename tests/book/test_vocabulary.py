@@ -1,13 +1,17 @@
 """The settled words: where the book once said something of its own, it says what papers and libraries say.
 
 Looked at is the running text of all pages, as :func:`test_terms.prose` finds it, without code, equations and links; of
-a ``{term}`` role the text that is shown. A departure is a word in a sense for which another one is settled. Phrases in
-which the same word means something else stand beside it; what a single page has to say stands below, with the reason.
+a ``{term}`` role the text that is shown; and of the library its docstrings, comments and messages. A departure is a
+word in a sense for which another one is settled. Phrases in which the same word means something else stand beside it;
+what a single page has to say stands below, with the reason.
 """
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +20,7 @@ import pytest
 from conftest import ROOT
 from test_terms import TERM, blank, markdown, prose
 
+MODULES = sorted((ROOT / "mnv3lib").rglob("*.py"))
 PAGES = sorted([*(ROOT / "book").glob("*.ipynb"), *(ROOT / "book").glob("*.md")])
 
 
@@ -59,6 +64,9 @@ EXCEPTIONS = {
     ("glossary", "*half-width* of the ramp"): "a synonym, which the search finds",
 }
 
+#: Other senses of the same words that a library needs.
+IN_CODE = r"memory map|(?:Map|maps) (?:a|the) file|Map of|the map needs no widgets|share memory|its place"
+
 
 def shown(text: str) -> str:
     """The running text of a page in one line, links to the glossary as readers see them."""
@@ -96,6 +104,24 @@ def test_a_page_says_what_the_field_says(path: Path) -> None:
         assert phrase in text, "an exception that nothing needs any more"
         text = text.replace(phrase, "")
     assert departures(text) == []
+
+
+def spoken(source: str) -> Iterator[tuple[int, str]]:
+    """The docstrings, comments and messages of a module with their lines, without names in backquotes and fields."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and " " in token.string):
+            text = re.sub(r"``.*?``|`[^`]*`|\{[^{}]*\}", " ", token.string, flags=re.S)
+            yield token.start[0], " ".join(re.sub(r"^#:? ?", "", text).split())
+
+
+def said_in_code(source: str) -> list[str]:
+    """What a module says in words of its own, with the line."""
+    return [f"line {line}: {found}" for line, text in spoken(source) for found in departures(blank(IN_CODE, text))]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: "/".join(path.relative_to(ROOT).parts))
+def test_a_module_says_what_the_field_says(path: Path) -> None:
+    assert said_in_code(path.read_text(encoding="utf-8")) == []
 
 
 # The rule on planted words -------------------------------------------------------------------------------------------
@@ -147,6 +173,12 @@ def test_a_planted_word_is_found(sentence: str, settled: str) -> None:
 )
 def test_other_senses_are_left_alone(sentence: str) -> None:
     assert departures(shown(sentence)) == []
+
+
+def test_a_planted_word_is_found_in_code() -> None:
+    sentences = ('"""A map of 7×7."""', "# the trunk", 'raise ValueError(f"place {place} is not there")')
+    assert [len(said_in_code(sentence)) for sentence in sentences] == [1, 1, 1]
+    assert said_in_code("x = map(place, codes)  # ``place`` of `map`\ny = f\"{', '.join(map(repr, x))} or so\"") == []
 
 
 def test_every_exception_names_a_page() -> None:

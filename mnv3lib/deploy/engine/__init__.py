@@ -33,7 +33,8 @@ class Engine:
 
     Args:
         model: one of this library's networks for classification, or torchvision's, in evaluation mode.
-        precision: ``"fp32"``, or ``"bf16"``: weights and maps in bfloat16, sums in float32. It needs AVX512-BF16.
+        precision: ``"fp32"``, or ``"bf16"``: weights and feature maps in bfloat16, sums in float32. It needs
+            AVX512-BF16.
         instructions: what of the processor may be used, one of ``"native"``, ``"avx512"``, ``"avx2"`` and
             ``"sse2"``.
 
