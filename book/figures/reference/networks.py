@@ -17,7 +17,7 @@ ACTIVATIONS = {"ReLU": "ReLU", "Hardswish": "h-swish", "Hardsigmoid": "h-sigmoid
 
 
 def layers(name: str) -> Table:
-    """Every line of a variant at 224 × 224: the paper's columns, the squeeze width and what comes out.
+    """Every line of a variant at 224×224: the paper's columns, the squeeze width and what comes out.
 
     Args:
         name: ``"large"`` or ``"small"``.

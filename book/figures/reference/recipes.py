@@ -14,7 +14,7 @@ CLASSIFICATION = {
     "paper": "the paper's",
     "torchvision-v1": "torchvision's first",
     "torchvision-v2-style": "in the style of its second",
-    "torchvision-qat": "its 8 bits",
+    "torchvision-qat": "quantisation-aware",
 }
 DENSE = {
     "torchvision-lraspp": "LR-ASPP",
@@ -38,6 +38,8 @@ ONLY_WITH: dict[str, Callable[[Mapping[str, Any]], bool]] = {
 }
 #: Fields that matter although no recipe changes them.
 ALWAYS = ("optimiser.norm_weight_decay", "augment.mean", "augment.std")
+#: What the numbers of a field that has several stand for.
+INSIDE = {"augment.colour": ("brightness", "contrast", "saturation", "hue")}
 #: Sections in which 0 means that a thing is not done.
 OFF = ("augment", "averaging", "label_smoothing")
 
@@ -102,5 +104,7 @@ def _setting(path: str, fields: Mapping[str, Any]) -> str:
     value = fields[path]
     if path == "optimiser.norm_weight_decay" and value is None:
         return "as all"
+    if path in INSIDE and value is not None:
+        return ", ".join(f"{what} {plain(one)}" for what, one in zip(INSIDE[path], value, strict=True))
     off = value is None or (not isinstance(value, bool) and value == 0 and path.partition(".")[0] in OFF)
     return "none" if off else plain(value)

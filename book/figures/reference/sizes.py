@@ -12,7 +12,7 @@ SIDES = (96, 128, 160, 192, 224, 225, 256, 288, 320, 384, 512)
 
 
 def widths(name: str) -> Table:
-    """Channels, parameters and multiply-adds at 224 × 224, by width and rounding rule.
+    """Channels, parameters and multiply-adds at 224×224, by width and rounding rule.
 
     Args:
         name: ``"large"`` or ``"small"``.
