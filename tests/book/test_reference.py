@@ -259,9 +259,8 @@ def test_what_a_recipe_does_not_do_is_not_shown_as_if_it_did() -> None:
     assert first["`model.options.dropout`"] == "0.2"
     paper = dict(zip(column(table("recipes-classification"), "field"),
                      column(table("recipes-classification"), "the paper's"), strict=True))  # fmt: skip
-    colour = recipe.load("paper").augment.colour
-    assert colour is not None
-    assert paper["`augment.colour`"] == "*brightness {:.5f}, contrast {:.0f}, saturation {}, hue {:.0f}*".format(*colour)
+    assert recipe.load("paper").augment.colour == (0.12549, 0, 0.5, 0)
+    assert paper["`augment.colour`"] == "*brightness 0.12549, contrast 0, saturation 0.5, hue 0*"
     assert recipe.load("torchvision-v1").optimiser.norm_weight_decay is None
 
 
