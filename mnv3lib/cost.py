@@ -180,13 +180,13 @@ def _deeplabv3(config: DeepLabV3Config, low: Layer, high: Layer, image: tuple[in
 def _segmentation(config: LRASPPConfig | DeepLabV3Config, resolution: int | tuple[int, int]) -> Profile:
     kind: Kind = "depthwise" if config.low_inside else "project"
     used = isinstance(config, LRASPPConfig) or config.aux_loss
-    trunk = _features(config.backbone, resolution, {config.low: kind} if used else {})
-    layers = tuple(layer._replace(name=layer.name.replace("features", "backbone", 1)) for layer in trunk.layers)
+    backbone = _features(config.backbone, resolution, {config.low: kind} if used else {})
+    layers = tuple(layer._replace(name=layer.name.replace("features", "backbone", 1)) for layer in backbone.layers)
     fine = next(layer for layer in layers if layer.feature == config.low and layer.kind == kind)
-    trunk = Profile(layers, trunk.peak_activations)
+    backbone = Profile(layers, backbone.peak_activations)
     if isinstance(config, LRASPPConfig):
-        return sum(_lraspp(config, fine, layers[-1], _sides(resolution)), trunk)
-    return sum(_deeplabv3(config, fine, layers[-1], _sides(resolution)), trunk)
+        return sum(_lraspp(config, fine, layers[-1], _sides(resolution)), backbone)
+    return sum(_deeplabv3(config, fine, layers[-1], _sides(resolution)), backbone)
 
 
 def _held(layers: Iterable[Layer]) -> int:
@@ -206,13 +206,13 @@ def _ssdlite_name(layer: Layer, c4: int) -> str:
 def _ssdlite(config: SSDLiteConfig, resolution: int | tuple[int, int]) -> Iterator[Profile]:
     """SSDLite, in the order that it runs; all six feature maps wait until the last has been read."""
     c4 = config.c4
-    trunk = _features(config.backbone, resolution, {c4: "expand"})
+    backbone = _features(config.backbone, resolution, {c4: "expand"})
     yield Profile(
-        tuple(layer._replace(name=_ssdlite_name(layer, c4)) for layer in trunk.layers), trunk.peak_activations
+        tuple(layer._replace(name=_ssdlite_name(layer, c4)) for layer in backbone.layers), backbone.peak_activations
     )
-    tapped = next(layer for layer in trunk.layers if layer.feature == c4 and layer.kind == "expand")
-    maps = [tapped, trunk.layers[-1]]
-    start = partial(Walk.after, feature=trunk.layers[-1].feature + 1)
+    tapped = next(layer for layer in backbone.layers if layer.feature == c4 and layer.kind == "expand")
+    maps = [tapped, backbone.layers[-1]]
+    start = partial(Walk.after, feature=backbone.layers[-1].feature + 1)
     relu6: Activation = "HS"  # which keeps as much for the backward pass: what it was given, and what it gave
     for index, wide in enumerate(config.extra_channels):
         extra, half = f"backbone.extra.{index}", wide // 2
@@ -274,11 +274,11 @@ def _pyramid(config: FasterRCNNConfig, maps: list[Layer]) -> Iterator[Profile]:
 
 def _fasterrcnn(config: FasterRCNNConfig, resolution: int | tuple[int, int]) -> Iterator[Profile]:
     """Faster R-CNN, in the order that it runs, with as many regions as there can be in evaluation."""
-    trunk = _features(config.backbone, resolution, dict.fromkeys(config.taps[:-1], "project"))
-    body = [layer._replace(name=layer.name.replace("features", "backbone.body", 1)) for layer in trunk.layers]
+    backbone = _features(config.backbone, resolution, dict.fromkeys(config.taps[:-1], "project"))
+    body = [layer._replace(name=layer.name.replace("features", "backbone.body", 1)) for layer in backbone.layers]
     if config.frozen_norm:  # a scale and a shift for each mean and variance, which do not learn
         body = [layer._replace(parameters=layer.parameters - layer.saved_per_batch) for layer in body]
-    yield Profile(tuple(body), trunk.peak_activations)
+    yield Profile(tuple(body), backbone.peak_activations)
     maps = [next(layer for layer in reversed(body) if layer.feature == tap) for tap in config.taps]
     levels: list[Layer] = []
     for part in _pyramid(config, maps):

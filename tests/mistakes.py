@@ -207,7 +207,7 @@ MISTAKES = [
         'dilation=2) if policy == "paper" else',
     ),
     Mistake(
-        "depthwise counted as a full convolution",
+        "depthwise counted as a standard convolution",
         "_walk.py",
         "weights = out * (channels // groups) * kernel",
         "weights = out * channels * kernel",

@@ -37,18 +37,18 @@ def pictures(*shape: int, seed: int = 5) -> Tensor:
     return 2 * patches * torch.rand(number, channels, 1, 1, generator=generator) + 0.3 * batch(*shape, seed=seed)
 
 
-def shaken(network: nn.Module, seed: int = 0, trunk: nn.Module | None = None) -> nn.Module:
+def shaken(network: nn.Module, seed: int = 0, backbone: nn.Module | None = None) -> nn.Module:
     """Random weights and statistics, all away from where they start; maps stay of moderate size, and ε shows.
 
     Channels differ in size by up to 30, so that variances come near ε. The statistics are those of random images,
-    randomly off; ``trunk`` is what takes images in, if the network as a whole does not.
+    randomly off; ``backbone`` is what takes images in, if the network as a whole does not.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(like: Tensor, low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(like.shape, generator=generator)
 
-    trunk = network if trunk is None else trunk
+    backbone = network if backbone is None else backbone
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -60,9 +60,9 @@ def shaken(network: nn.Module, seed: int = 0, trunk: nn.Module | None = None) ->
             elif isinstance(module, nn.BatchNorm2d):
                 module.weight.copy_(drawn(module.weight, 0.5, 1.5))
                 module.bias.copy_(drawn(module.bias, -0.5, 0.5))
-        first = next(module for module in trunk.modules() if isinstance(module, nn.Conv2d))
-        calibrate(trunk, pictures(8, first.in_channels, 128, 128, seed=seed))
-        for module in trunk.modules():
+        first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
+        calibrate(backbone, pictures(8, first.in_channels, 128, 128, seed=seed))
+        for module in backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.add_(drawn(module.running_mean, -0.3, 0.3) * module.running_var.sqrt())
                 module.running_var.mul_(drawn(module.running_var, 0.7, 1.4))

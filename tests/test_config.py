@@ -1,4 +1,4 @@
-"""Rows, channel rules, dilation policies, and what each bad argument is answered with."""
+"""Rows, rounding rules, dilation policies, and what each bad argument is answered with."""
 
 from __future__ import annotations
 

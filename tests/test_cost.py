@@ -93,7 +93,7 @@ def test_totals_equal_torch_s(point: tuple[str, float, bool, bool], deviation: D
 
 
 @pytest.mark.proves(
-    "The same under the authors' channel rule, both dilation policies, and for the minimalistic variants",
+    "The same under the authors' rounding rule, both dilation policies, and for the minimalistic variants",
     against="`numel` of the built network, and half of torch's FLOP counter",
     tolerance=0,
     unit="count",

@@ -112,7 +112,7 @@ def test_eight_bits_give_the_scores() -> None:
 
 def test_folding_takes_networks_for_detection_and_the_rest_says_that_it_does_not(tmp_path: Path) -> None:
     model = mnv3lib.ssdlite320_mobilenet_v3_small(num_classes=3, size=64, width_mult=0.35)
-    shaken(model, trunk=model.backbone).eval()
+    shaken(model, backbone=model.backbone).eval()
     image = ONE[:1, :, :, :49]
     with torch.no_grad():
         (before,), (after,) = model(image), fold_batch_norm(model)(image)

@@ -136,7 +136,7 @@ def linear_initialisation(package: str) -> str:
 
 
 def head(package: str) -> str:
-    """Kinds of the layers after the last convolution of the trunk."""
+    """Kinds of the layers after the last convolution of the backbone."""
     if package == "torchvision":
         return "linear" if isinstance(network(package, "large").classifier[0], nn.Linear) else "1×1 convolution"
     layer = network(package, "mobilenetv3_large_100").conv_head

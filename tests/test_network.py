@@ -325,7 +325,7 @@ def test_taps_give_the_last_map_of_each_resolution(variant: str, channels: Any, 
 
 
 @pytest.mark.proves(
-    "Maps from inside the network", against="what hooks on its layers see", tolerance=0, unit="absolute"
+    "Feature maps from inside the network", against="what hooks on its layers see", tolerance=0, unit="absolute"
 )
 @pytest.mark.parametrize("indices", [None, [0], [12], (5, 2, 9), range(13)])
 def test_taps_equal_hooks(indices: Any, deviation: Deviation) -> None:

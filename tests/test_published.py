@@ -28,7 +28,7 @@ def cell_id(row: dict[str, Any], metric: str) -> str:
 
 
 def count(row: dict[str, Any], metric: str, *, rounding: str = "torchvision", head: int | None = None) -> int:
-    """What ``cost`` says of the network in ``row``, under a channel rule and width of the hidden layer."""
+    """What ``cost`` says of the network in ``row``, under a rounding rule and width of the hidden layer."""
     described = VARIANTS[row["variant"]](width_mult=row["width"], rounding=rounding)
     if head is not None:
         described = replace(described, last_channel=head)

@@ -156,31 +156,31 @@ def test_torchvision_s_classification(name: str, deviation: Deviation) -> None:
     theirs.load_state_dict(ours.state_dict(), strict=True)
 
 
-def their_trunk(name: str, network: Any) -> nn.Module:
+def their_backbone(name: str, network: Any) -> nn.Module:
     """What takes images in: from their maps to the last one."""
     if name.startswith("ssdlite"):
         return network.backbone.features
     return network.backbone.body if name.startswith("fasterrcnn") else network.backbone
 
 
-def last_map(trunk: nn.Module, images: Tensor) -> Tensor:
+def last_map(backbone: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
-        maps = trunk(images)
+        maps = backbone(images)
     return list(maps.values())[-1] if isinstance(maps, dict) else maps
 
 
 @pytest.mark.slow
 @pytest.mark.proves(
-    "The trunk out of torchvision's LR-ASPP, DeepLabV3, SSDLite and Faster R-CNN",
-    against="its maps in torchvision 0.29.2, random weights and statistics",
+    "The backbone out of torchvision's LR-ASPP, DeepLabV3, SSDLite and Faster R-CNN",
+    against="its feature maps in torchvision 0.29.2, random weights and statistics",
     tolerance=0,
     unit="absolute",
 )
 @pytest.mark.parametrize("name", TASKS)
 def test_torchvision_s_other_tasks(name: str, deviation: Deviation) -> None:
     theirs = TASKS[name]()
-    trunk = their_trunk(name, theirs)
-    state = shaken(theirs, trunk=trunk).state_dict()
+    backbone = their_backbone(name, theirs)
+    state = shaken(theirs, backbone=backbone).state_dict()
     ours = network_for(name, num_classes=3).eval()
     head = {key: tensor.clone() for key, tensor in ours.state_dict().items() if key.startswith("classifier.")}
 
@@ -196,7 +196,7 @@ def test_torchvision_s_other_tasks(name: str, deviation: Deviation) -> None:
     assert all(same_bits(ours.state_dict()[key], tensor) for key, tensor in head.items())
     for size in ((64, 64), (97, 130)):
         images = pictures(1, 3, *size)
-        found, expected = last_map(ours.features, images), last_map(trunk, images)
+        found, expected = last_map(ours.features, images), last_map(backbone, images)
         assert expected.std() > 0.1
         deviation(worst(found, expected))
 
@@ -205,7 +205,7 @@ def test_torchvision_s_faster_rcnn_has_another_eps() -> None:
     """Its batch norm, plain or frozen, is built without the 0.001 of the others; frozen, it counts no batches."""
     name = "fasterrcnn_mobilenet_v3_large_fpn"
     plain = TASKS[name]()
-    shaken(plain, trunk=plain.backbone.body)
+    shaken(plain, backbone=plain.backbone.body)
     frozen = nn.ModuleDict({"backbone": mobilenet_backbone(backbone_name="mobilenet_v3_large", weights=None, fpn=True)})
     assert any(isinstance(module, FrozenBatchNorm2d) for module in frozen.modules())
     frozen["backbone"].load_state_dict(plain.backbone.state_dict())

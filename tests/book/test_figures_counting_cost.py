@@ -120,7 +120,7 @@ print(sum(event.self_cpu_memory_usage for event in seen.function_events) - 4 * l
 
 @pytest.mark.slow
 @pytest.mark.proves(
-    "Bytes that training keeps for the backward pass, by chapter 09's formula",
+    "Bytes that training keeps for the backward pass, by chapter 9's formula",
     against="what PyTorch's allocator did not get back after a forward pass",
     tolerance=0,
     unit="count",
@@ -149,7 +149,7 @@ def test_what_each_feature_keeps_adds_up_to_the_formula(images: int) -> None:
 
 @functools.cache
 def kept_bytes() -> Callable[..., int]:
-    """The function of that name in chapter 09, from its cells."""
+    """The function of that name in chapter 9, from its cells."""
     notebook = nbformat.read(ROOT / "book" / "09_counting_cost.ipynb", as_version=4)
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     kinds = [line for source in sources for line in source.splitlines() if line.startswith("CONVS = ")]
