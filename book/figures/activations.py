@@ -1,8 +1,8 @@
 """The figures of the chapter on activations: soft curves, their hard versions, and what lies between them.
 
 Functions and names as in Howard et al., arXiv:1905.02244v5, Section 5.2. Inputs and outputs are plain numbers without
-a unit unless an argument says otherwise. A *half-width* is the input from which on a hard sigmoid is 1; h-sigmoid's is
-3, so that its slope is 1/6.
+a unit unless an argument says otherwise. A *saturation point* is the input from which on a hard sigmoid is 1;
+h-sigmoid's is 3, so that its slope is 1/6.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from figures.configs import part
 
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
 __all__ = [
-    "code_errors",
-    "errors_by_half_width",
+    "errors_by_saturation",
     "hard_against_soft",
+    "quantised_errors",
     "soft_and_hard",
     "traded",
     "values_by_feature",
@@ -35,8 +36,8 @@ def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def _hard(x: Array, half_width: float) -> Array:
-    return np.clip((x + half_width) / (2 * half_width), 0, 1)
+def _hard(x: Array, saturation: float) -> Array:
+    return np.clip((x + saturation) / (2 * saturation), 0, 1)
 
 
 def _places(*kinks: float) -> Array:
@@ -44,19 +45,19 @@ def _places(*kinks: float) -> Array:
     return np.union1d(np.linspace(-SHOWN, SHOWN, 193), [side * kink for kink in kinks for side in (-1, 1)])
 
 
-def _largest(half_width: float, power: int) -> tuple[float, float]:
+def _largest(saturation: float, power: int) -> tuple[float, float]:
     """Where x ≥ 0 makes the absolute difference, times x to the ``power``, largest, and that difference."""
-    x = np.union1d(np.linspace(0, 12, 12001), [half_width])
-    error = np.abs(x**power * (_sigmoid(x) - _hard(x, half_width)))
+    x = np.union1d(np.linspace(0, 12, 12001), [saturation])
+    error = np.abs(x**power * (_sigmoid(x) - _hard(x, saturation)))
     return float(x[error.argmax()]), float(error.max())
 
 
-def _check_half_width(half_width: float) -> float:
-    if isinstance(half_width, bool) or not isinstance(half_width, int | float):
-        raise TypeError(f"half_width must be a number above 0 and up to {SHOWN:g}, got {half_width!r}")
-    if not 0 < half_width <= SHOWN:
-        raise ValueError(f"half_width must be a number above 0 and up to {SHOWN:g}, got {half_width!r}")
-    return float(half_width)
+def _check_saturation(saturation: float) -> float:
+    if isinstance(saturation, bool) or not isinstance(saturation, int | float):
+        raise TypeError(f"saturation must be a number above 0 and up to {SHOWN:g}, got {saturation!r}")
+    if not 0 < saturation <= SHOWN:
+        raise ValueError(f"saturation must be a number above 0 and up to {SHOWN:g}, got {saturation!r}")
+    return float(saturation)
 
 
 @in_style
@@ -105,45 +106,45 @@ def soft_and_hard() -> Drawing:
 
 
 @in_style
-def hard_against_soft(half_width: float = 3.0) -> Drawing:
+def hard_against_soft(saturation: float = 3.0) -> Drawing:
     """A hard sigmoid on the sigmoid above; below, how far they and the activations made of them are apart.
 
     Args:
-        half_width: above 0 and at most 6; 3 for h-sigmoid, 2.5 for a slope of 0.2.
+        saturation: above 0 and at most 6; 3 for h-sigmoid, 2.5 for a slope of 0.2.
 
     Raises:
         TypeError, ValueError: naming the argument, the value and the range.
     """
-    half_width = _check_half_width(half_width)
-    x = _places(half_width)
+    saturation = _check_saturation(saturation)
+    x = _places(saturation)
     figure, axes = new_figure(height=4.6, nrows=2, sharex=True, height_ratios=(2, 3))
     axes[0].plot(x, _sigmoid(x), color=REFERENCE, label="sigmoid")
-    axes[0].plot(x, _hard(x, half_width), color=GATE, linestyle="--", label="hard")
+    axes[0].plot(x, _hard(x, saturation), color=GATE, linestyle="--", label="hard")
     axes[0].legend(loc="upper left")
-    gap = _sigmoid(x) - _hard(x, half_width)
+    gap = _sigmoid(x) - _hard(x, saturation)
     parts = []
     curves = (("from sigmoid", gap, 0, GATE, "s"), ("from swish", x * gap, 1, ACTIVATION, "o"))
     for label, error, power, colour, marker in curves:
-        place, largest = _largest(half_width, power)
+        place, largest = _largest(saturation, power)
         axes[1].plot(x, np.abs(error), color=colour, linestyle="--" if power == 0 else "-", label=label)
         axes[1].plot([-place, place], [largest] * 2, marker, color=colour)
         parts.append(f"{label} by up to {largest:.3f}, at ±{place:.2f}")
     axes[1].set(xlabel="input x", xticks=range(-6, 7, 3), ylabel="difference", ylim=(0, 0.45))
     axes[1].legend(loc="upper center", ncols=2, columnspacing=1)
     alt = (
-        f"A hard sigmoid that reaches 0 and 1 at ±{half_width:g}, over the sigmoid; below, the absolute differences. "
+        f"A hard sigmoid that reaches 0 and 1 at ±{saturation:g}, over the sigmoid; below, the absolute differences. "
         f"The hard version differs {'; x times it '.join(parts)}."
     )
     return Drawing(figure, alt)
 
 
 @in_style
-def errors_by_half_width(half_widths: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Drawing:
-    """The largest difference over the half-width, one line a function, the lowest point of each marked.
+def errors_by_saturation(points: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Drawing:
+    """The largest difference over the saturation point, one line a function, the lowest point of each marked.
 
     Args:
-        half_widths: rising; 3 among them or not, it is marked.
-        curves: name of the soft function to the largest differences, one for each half-width.
+        points: rising; 3 among them or not, it is marked.
+        curves: name of the soft function to the largest differences, one for each saturation point.
     """
     figure, axes = new_figure(height=3.2)
     axes.axvline(3, ymax=0.8, color=REFERENCE, linewidth=1, linestyle=":")
@@ -151,25 +152,23 @@ def errors_by_half_width(half_widths: Sequence[float], curves: Mapping[str, Sequ
     styles = (GATE, "--", "s"), (ACTIVATION, "-", "o")
     for (name, errors), (colour, line, marker) in zip(curves.items(), styles, strict=True):
         best = int(np.argmin(errors))
-        axes.plot(half_widths, errors, color=colour, linestyle=line, label=f"from {name}")
-        axes.plot(half_widths[best], errors[best], marker, color=colour)
-        parts.append(f"from {name} it is smallest, {errors[best]:.3f}, at saturation point {half_widths[best]:.2f}")
+        axes.plot(points, errors, color=colour, linestyle=line, label=f"from {name}")
+        axes.plot(points[best], errors[best], marker, color=colour)
+        parts.append(f"from {name} it is smallest, {errors[best]:.3f}, at saturation point {points[best]:.2f}")
     axes.set(xlabel="saturation point", ylabel="largest difference")
     axes.set_ylim(0, 1.25 * max(map(max, curves.values())))
     axes.legend(loc="upper center", ncols=2, columnspacing=1)
-    alt = (
-        f"Largest difference over saturation points from {half_widths[0]:g} to {half_widths[-1]:g}: {'; '.join(parts)}."
-    )
+    alt = f"Largest difference over saturation points from {points[0]:g} to {points[-1]:g}: {'; '.join(parts)}."
     return Drawing(figure, alt)
 
 
 @in_style
-def code_errors(codes: Sequence[int], errors: Mapping[str, Sequence[int]]) -> Drawing:
-    """How many output steps a computation is off the correctly rounded value, for each input code; a panel each.
+def quantised_errors(inputs: Sequence[int], errors: Mapping[str, Sequence[int]]) -> Drawing:
+    """How many output steps a computation is off the correctly rounded value, for each quantised input; a panel each.
 
     Args:
-        codes: 8-bit input codes, rising.
-        errors: name of a computation to its errors in output steps, one for each code.
+        inputs: quantised values of 8 bits, rising.
+        errors: name of a computation to its errors in output steps, one for each input.
     """
     count = len(errors)
     figure, axes = new_figure(height=1.1 + 1.1 * count, nrows=count, sharex=True, sharey=True, squeeze=False)
@@ -177,18 +176,18 @@ def code_errors(codes: Sequence[int], errors: Mapping[str, Sequence[int]]) -> Dr
     parts = []
     for frame, (name, steps), colour in zip(axes[:, 0], errors.items(), (ACTIVATION, GATE, REFERENCE), strict=False):
         off = sum(int(step) != 0 for step in steps)
-        frame.step(codes, steps, where="mid", color=colour, linewidth=1.2)
+        frame.step(inputs, steps, where="mid", color=colour, linewidth=1.2)
         frame.set_title(f"{name}: {off} off", loc="left")
         frame.set(ylim=(-bound - 0.4, bound + 0.4), yticks=(-bound, 0, bound))
         parts.append(f"{name} is off at {off}, by at most {max(abs(int(step)) for step in steps)}")
     axes[-1, 0].set(xlabel="quantised input", xticks=range(-128, 129, 64))
     figure.supylabel("steps off", fontsize=12)
-    return Drawing(figure, f"Error in output steps for each of {len(codes)} quantised inputs: {'; '.join(parts)}.")
+    return Drawing(figure, f"Error in output steps for each of {len(inputs)} quantised inputs: {'; '.join(parts)}.")
 
 
 @in_style
 def values_by_feature(values: Sequence[int], hard: Sequence[bool]) -> Drawing:
-    """Bars of how many values of each feature, in thousands for one image, go through h-swish or ReLU.
+    """Bars of how many values of each block, in thousands for one image, go through h-swish or ReLU.
 
     Args:
         values: activation values of the stem, each block, the last convolution and the classifier.
@@ -210,7 +209,8 @@ def values_by_feature(values: Sequence[int], hard: Sequence[bool]) -> Drawing:
     top = max(range(len(values)), key=values.__getitem__)
     share = sum(value for value, is_hard in zip(values, hard, strict=True) if is_hard) / sum(values)
     alt = (
-        f"Bars of the values that go through an activation, {sum(values) / 1e6:.2f} million in all. {share:.0%} of "
-        f"them go through h-swish. The tallest bar, feature {top}, has {values[top] / 1e3:,.0f} thousand."
+        f"Bars of the values that go through an activation, {sum(values) / 1e6:.2f} million in all. "
+        f"{100 * share:.0f} % of them go through h-swish. "
+        f"The tallest bar, {part(top, len(values))}, has {values[top] / 1e3:,.0f} thousand."
     )
     return Drawing(figure, alt)

@@ -69,12 +69,14 @@ def kept(picture: Image.Image, person: Tensor, *, threshold: float, backdrop: st
     height = round(_WIDTH * picture.height / picture.width)
     shown = jpeg(cut.resize((_WIDTH, height), Image.Resampling.LANCZOS), "")
     share = float(stays.float().mean())
-    alt = f"A portrait with {share:.0%} of its pixels kept, at the threshold {threshold:g}, the rest {backdrop}."
+    alt = (
+        f"A portrait with {100 * share:.0f} % of its pixels kept, at the threshold {threshold:g}, the rest {backdrop}."
+    )
     return Picture(alt, shown.data, height)
 
 
 def turned(text: str, degrees: float) -> Image.Image:
-    """A line of text as a picture, turned against the clock, on white, with no more margin than it needs."""
+    """A line of text as a picture, turned anticlockwise, on white, with no more margin than it needs."""
     return draw_line(text).rotate(degrees, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
 
 
@@ -84,7 +86,7 @@ def said(text: str, degrees: float, upside_down: float) -> Drawing:
 
     Args:
         text: what the line says.
-        degrees: by which it is turned against the clock.
+        degrees: by which it is turned anticlockwise.
         upside_down: the probability that the network gives.
     """
     figure, (above, below) = new_figure(height=4.6, nrows=2, height_ratios=(6, 1))

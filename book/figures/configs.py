@@ -1,4 +1,4 @@
-"""The figures of chapter 05: rounding, and what each feature of a network costs.
+"""The figures of chapter 05: rounding, and what each block of a network costs.
 
 Other chapters show their networks with :func:`macs_by_feature` too.
 """
@@ -13,7 +13,7 @@ from mnv3lib.cost import Profile
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["macs_by_feature", "parameters_and_macs", "rounding_staircase"]
+__all__ = ["macs_by_feature", "parameters_and_macs", "part", "rounding_staircase"]
 
 
 @in_style
@@ -47,7 +47,7 @@ def macs_by_feature(
     """Million multiply-adds of each block of one or two networks, side by side.
 
     Args:
-        networks: name to the multiply-adds of the stem, each row, the last convolution and the classifier; the first
+        networks: name to the multiply-adds of the stem, each block, the last convolution and the classifier; the first
             is drawn in the accent colour, a second as a grey outline around it.
         ceiling: top of the axis in millions, so that a figure keeps its scale while its reader changes the network.
         scale: of the drawing, as in :class:`Drawing`.
@@ -60,7 +60,7 @@ def macs_by_feature(
         millions = [value / 1e6 for value in macs]
         axes.bar([*range(len(macs) - 2), longest - 2, longest - 1], millions, label=name, **style)
         top = max(range(len(macs)), key=macs.__getitem__)
-        place = _place(top, len(macs))
+        place = part(top, len(macs))
         parts.append(f"{name} takes {sum(millions):.3g} in all, most ({millions[top]:.3g}) in {place}")
     ticks = [0, *range(3, longest - 3, 3), longest - 1]
     axes.set_xticks(ticks, [labels[tick] for tick in ticks])
@@ -86,14 +86,19 @@ def parameters_and_macs(report: Profile) -> Drawing:
         frame.bar(range(count), [value / 1e6 for value in values], color=colour, width=0.7)
         frame.set_ylabel(f"M {name}" if name == "parameters" else "M mult.-adds")
         top = max(range(count), key=values.__getitem__)
-        parts.append(f"most {name}, {values[top] / sum(values):.0%} of them, are in {_place(top, count)}")
+        parts.append(f"most {name}, {100 * values[top] / sum(values):.0f} % of them, are in {part(top, count)}")
     ticks = [0, *range(3, count - 3, 3), count - 1]
     axes[1].set_xticks(ticks, ["stem", *map(str, ticks[1:-1]), "head"])
     axes[1].set_xlabel("block")
     return Drawing(figure, f"Bars of parameters and of multiply-adds for each block: {'; '.join(parts)}.")
 
 
-def _place(index: int, count: int) -> str:
-    """A block, or an end of the network, in words."""
+def part(index: int, count: int) -> str:
+    """What stands at a place of a network, in words: a block, or one of its ends.
+
+    Args:
+        index: 0 for the stem, then the blocks, the last convolution and the classifier.
+        count: of all of them.
+    """
     names = {0: "the stem", count - 2: "the last convolution", count - 1: "the classifier"}
     return names.get(index, f"block {index}")

@@ -91,7 +91,7 @@ def savings(kernels: Sequence[int], rows: Mapping[str, Sequence[tuple[int, int]]
 
     Args:
         kernels: sides of the square kernels, one curve each.
-        rows: name of a network to the (kernel, output channels) of its rows, drawn as points.
+        rows: name of a network to the (kernel, output channels) of its blocks, drawn as points.
     """
     figure, axes = new_figure(height=3.6)
     widths = [2 ** (step / 8) for step in range(81)]  # up to 1024
@@ -107,7 +107,7 @@ def savings(kernels: Sequence[int], rows: Mapping[str, Sequence[tuple[int, int]]
         style = {"marker": marker, "markersize": size, "fillstyle": fill, "color": ACCENT, "linestyle": ""}
         axes.plot([width for _, width in points], heights, label=name, **style)
         inside = sum(8 <= height <= 9 for height in heights)
-        parts.append(f"{inside} of the {len(points)} rows of {name} lie between 8 and 9")
+        parts.append(f"{inside} of the {len(points)} blocks of {name} lie between 8 and 9")
     axes.set_xscale("log")
     axes.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1024"])
     axes.minorticks_off()
@@ -164,7 +164,7 @@ def grouped_and_separable(kernel: int, outputs: int, groups: int, side: int) -> 
     body += f'<text x="320" y="14" text-anchor="end">ratio {times}</text>'
     alt = (
         f"Bars on logarithmic axes for {kernel}×{kernel} kernels, {_INPUTS} channels in, {outputs} out, "
-        f"{side}×{side} places: {name} {_short(macs[name])} multiply-adds and {_short(one)} parameters, separable "
+        f"{side}×{side} positions: {name} {_short(macs[name])} multiply-adds and {_short(one)} parameters, separable "
         f"{_short(macs['separable'])} and {_short(other)}; the first over the second is {times}."
     )
     return Bars(body, alt, {"multiply-adds": macs, "parameters": parameters, "ratio": one / other})
@@ -211,7 +211,7 @@ def shares(reports: Mapping[str, Profile]) -> Drawing:
     axes.set_yticks(range(len(reports)), list(reports))
     axes.set(xlabel="% of the multiply-adds", xlim=(0, 100))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1)
-    return Drawing(figure, f"Bars of the share of multiply-adds by kind of layer. {'; '.join(parts)}.", data)
+    return Drawing(figure, f"Bars of the fraction of multiply-adds by kind of layer. {'; '.join(parts)}.", data)
 
 
 @in_style

@@ -52,8 +52,10 @@ def spirals(points: NDArray[Any], widths: Sequence[int], *, seed: int) -> Drawin
         seen = np.maximum(weights @ points, 0)
         lost = (seen > 0).sum(axis=0) < 2
         found[channels] = float(lost.mean())
-        _draw_curve(frame, points, np.linalg.pinv(weights) @ seen, lost, f"{channels}: {found[channels]:.0%} lost")
-    parts = [f"{share:.0%} of its points are lost in {channels}" for channels, share in found.items()]
+        _draw_curve(
+            frame, points, np.linalg.pinv(weights) @ seen, lost, f"{channels}: {100 * found[channels]:.0f} % lost"
+        )
+    parts = [f"{100 * share:.0f} % of its points are lost in {channels}" for channels, share in found.items()]
     alt = f"What comes back of a spiral, a panel for each number of channels with ReLU: {', '.join(parts)}."
     return Drawing(figure, alt, {"lost": found}, scale=1.5)
 
@@ -76,14 +78,14 @@ def spiral_and_return(points: NDArray[Any], returned: NDArray[Any], lost: NDArra
             f"points and returned must be (2, P) and lost (P,), got {points.shape}, {returned.shape}, {lost.shape}"
         )
     figure, axes = new_figure(height=2.6, ncols=2, sharex=True, sharey=True)
-    titles = (f"in: {lost.mean():.0%} lost", "out")
+    titles = (f"in: {100 * lost.mean():.0f} % lost", "out")
     for frame, drawn, title in zip(axes, (points, returned), titles, strict=True):
         _draw_curve(frame, points, drawn, lost, title)
     share, size = lost.mean(), np.linalg.norm(returned) / np.linalg.norm(points)
     beyond = int((np.abs(returned) > 1.1).any(0).sum())
     alt = (
-        f"Left, a spiral; right, what comes back from {channels} channels with ReLU. {share:.0%} of its points are "
-        f"lost, drawn dotted. The root mean square distance from the centre is {size:.2f} of the spiral's"
+        f"Left, a spiral; right, what comes back from {channels} channels with ReLU. {100 * share:.0f} % of its points "
+        f"are lost, drawn dotted. The root mean square distance from the centre is {size:.2f} of the spiral's"
     )
     return Drawing(figure, alt + (f"; {beyond} of {lost.size} points leave the frame." if beyond else "."))
 
@@ -92,11 +94,11 @@ def spiral_and_return(points: NDArray[Any], returned: NDArray[Any], lost: NDArra
 def loss_by_width(
     channels: Sequence[int], lost: Sequence[float], formula: Sequence[float], error: Sequence[float]
 ) -> Drawing:
-    """Two panels over the number of channels: the share of points lost, and the error of the linear decoder.
+    """Two panels over the number of channels: the fraction of points lost, and the error of the linear decoder.
 
     Args:
         channels: n, increasing.
-        lost: measured share of points lost, 0 to 1.
+        lost: measured fraction of points lost, 0 to 1.
         formula: the same by formula, drawn as rings.
         error: of the decoder, relative to what it would return without error.
     """
@@ -110,13 +112,15 @@ def loss_by_width(
     axes[1].plot(places, error, color=ACCENT, marker="o")
     axes[1].set(ylabel="error", xlabel="channels", ylim=(0, 1.1))
     axes[1].set_xticks(list(places), [str(n) for n in channels])
-    parts = [f"{n} channels {share:.1%}, {off:.2f}" for n, share, off in zip(channels, lost, error, strict=True)]
-    return Drawing(figure, f"Share of points lost, and error of the linear decoder: {'; '.join(parts)}.")
+    parts = [
+        f"{n} channels {100 * share:.1f} %, {off:.2f}" for n, share, off in zip(channels, lost, error, strict=True)
+    ]
+    return Drawing(figure, f"Fraction of points lost, and error of the linear decoder: {'; '.join(parts)}.")
 
 
 @in_style
 def block_widths(blocks: Mapping[str, Sequence[int]], *, kernel: int = 3) -> Drawing:
-    """Blocks of three convolutions as hourglasses: how wide each map is, and which maps the shortcut joins.
+    """Blocks of three convolutions as hourglasses: how wide each feature map is, and which ones the shortcut joins.
 
     Args:
         blocks: name to the channels before, between and after the three convolutions, four numbers each.
@@ -145,7 +149,9 @@ def block_widths(blocks: Mapping[str, Sequence[int]], *, kernel: int = 3) -> Dra
         frame.spines[:].set_visible(False)
         joined = f"the shortcut keeps {widths[0]}" if ends else "there is no shortcut"
         parts.append(f"{name}: {' → '.join(map(str, widths))} channels, {joined}")
-    return Drawing(figure, f"Widths of the maps before, between and after three convolutions. {'; '.join(parts)}.")
+    return Drawing(
+        figure, f"Widths of the feature maps before, between and after three convolutions. {'; '.join(parts)}."
+    )
 
 
 @in_style
@@ -188,7 +194,7 @@ def shortcut_memory(numbers: Sequence[int], narrow: Sequence[int], wide: Sequenc
     Args:
         numbers: of the blocks that have a shortcut, from 1.
         narrow: bytes of the block's input, one image.
-        wide: bytes of a map of the expanded channels.
+        wide: bytes of a feature map of the expanded channels.
     """
     figure, axes = new_figure(height=3.0)
     places = range(len(numbers))

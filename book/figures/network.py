@@ -42,11 +42,11 @@ def errors_left(errors: Mapping[str, float]) -> Drawing:
 
 @in_style
 def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
-    """A photograph and, for each map, the mean absolute value of its channels at every place.
+    """A photograph and, for each feature map, the mean absolute value of its channels at every position.
 
     Args:
         photo: (3, H, W), values from 0 to 1.
-        maps: each (C, h, w), from fine to coarse; up to five.
+        maps: feature maps, each (C, h, w), from fine to coarse; up to five.
     """
     figure, axes = new_figure(height=2.6, nrows=2, ncols=3)
     for frame in axes.flat:
@@ -64,8 +64,8 @@ def stage_maps(photo: Tensor, maps: Sequence[Tensor]) -> Drawing:
         frame.set_title(f"{h}×{w}")
         sizes.append(f"{h}×{w} with {channels} channels")
     alt = (
-        f"A photograph of {height}×{width} pixels and the mean absolute value of the channels at each place after "
-        f"every stage: {', '.join(sizes)}. Outlines of the photograph can be made out in the fine maps and dissolve "
-        "into patches in the coarse ones."
+        f"A photograph of {height}×{width} pixels and the mean absolute value of the channels at each position after "
+        f"every stage: {', '.join(sizes)}. Outlines of the photograph can be made out in the fine feature maps and "
+        "dissolve into patches in the coarse ones."
     )
     return Drawing(figure, alt, scale=1.5)

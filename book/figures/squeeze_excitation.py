@@ -54,11 +54,11 @@ def parameters_of_gates(configs: Mapping[str, MobileNetV3Config]) -> Drawing:
         parts.append(
             f"{name}: {sum(gate > 0 for gate in gates)} of {len(gates)} blocks have one, "
             f"{sum(gates):.0f} of {sum(totals):.0f} thousand parameters in all, "
-            f"most in block {most} with {gates[most - 1] / totals[most - 1]:.0%} of the block"
+            f"most in block {most} with {100 * gates[most - 1] / totals[most - 1]:.0f} % of the block"
         )
     axes[0, 0].legend(loc="upper left")
     axes[-1, 0].set_xlabel("block")
-    alt = f"Bars of parameters for each block, with the share of squeeze-and-excitation. {'; '.join(parts)}."
+    alt = f"Bars of parameters for each block, with the fraction in squeeze-and-excitation. {'; '.join(parts)}."
     return Drawing(figure, alt)
 
 
@@ -96,18 +96,19 @@ def squeeze_cost(*, expanded: int, divided_by: int, rest: int) -> Drawing:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
     axes.set(xlabel="squeeze width", ylabel="parameters of SE")
-    axes.set_title(f"{parameters(chosen):,} parameters, {parameters(chosen) / rest:.0%} of the rest")
+    axes.set_title(f"{parameters(chosen):,} parameters, {100 * parameters(chosen) / rest:.0f} % of the rest")
     alt = (
         f"Parameters over squeeze width for {expanded} expanded channels, logarithmic axes. Chosen: one part in "
-        f"{divided_by}, squeeze width {chosen}, {parameters(chosen):,} parameters, {parameters(chosen) / rest:.0%} "
-        f"of the {rest:,} in the rest of the block. The network's own is {own} with {parameters(own):,}."
+        f"{divided_by}, squeeze width {chosen}, {parameters(chosen):,} parameters, "
+        f"{100 * parameters(chosen) / rest:.0f} % of the {rest:,} in the rest of the block. "
+        f"The network's own is {own} with {parameters(own):,}."
     )
     return Drawing(figure, alt)
 
 
 @in_style
 def gate_ranges(gates: Mapping[str, Sequence[Tensor]]) -> Drawing:
-    """For each image and layer, from the lowest to the highest gate, the middle half thick, the mean as a dot.
+    """For each image and layer, from the lowest to the highest gate, the middle 50 % thick, the mean as a ring.
 
     Args:
         gates: name of an image to one vector a layer, values from 0 to 1.

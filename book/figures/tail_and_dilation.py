@@ -21,10 +21,11 @@ __all__ = ["field_on_photo", "fields_on_photo", "gradient_mass", "layer_bars", "
 
 _CANVAS = 720  # pixels of the image, so that the largest field still fits and the scale never moves
 _TRAINED_AT = 224
-_COARSEST = 32  # output stride of the last map
+_COARSEST = 32  # output stride of the last feature map
 _ROOM = 12  # pixels beyond the largest square
+_LETTERS = 18  # height of the names of the squares, in pixels of the photograph
 _SHARPER = 1.5  # pixels of the picture for one of the photograph, so that lines and words are sharp
-_NEIGHBOURS = 3  # places drawn on each side of the value
+_NEIGHBOURS = 3  # positions drawn on each side of the value
 
 
 def fields_on_photo(photo: Any, fields: Mapping[str, int], *, half: int) -> Shown:
@@ -55,20 +56,24 @@ def fields_on_photo(photo: Any, fields: Mapping[str, int], *, half: int) -> Show
                 drawn.line([(x, top + start), (x, top + end)], fill=colour, width=4)
         return left, top
 
-    font = ImageFont.load_default(size=round(18 * _SHARPER))
+    font = ImageFont.load_default(size=round(_LETTERS * _SHARPER))
     square(_TRAINED_AT, COLOURS["sky"], 4, 10)
     square(half, "white", 14, 23)
     for name, side in fields.items():
         left, top = square(side, COLOURS["orange"], canvas.width, canvas.width)
-        drawn.text((left + 6, top + 2), f"{name}: {side}", fill=COLOURS["yellow"], font=font, stroke_width=2,
-                   stroke_fill="black", anchor="la" if side > _TRAINED_AT else "ls")  # fmt: skip
+        inside = side > _TRAINED_AT
+        # Above a small square, and above a broken one that lies where the name would be.
+        beyond = max((other - side for other in (_TRAINED_AT, half) if 0 <= other - side < 2 * _LETTERS), default=0)
+        at = (left + 6, top + 4 if inside else top - 4 - round(_SHARPER * beyond / 2))
+        drawn.text(at, f"{name}: {side}", fill=COLOURS["yellow"], font=font, stroke_width=2, stroke_fill="black",
+                   anchor="la" if inside else "ld")  # fmt: skip
     said = ", ".join(f"{name} {side}" for name, side in fields.items())
     return jpeg(canvas, f"A photograph and squares around one pixel of it: {said} pixels; dashed {half}.")
 
 
 @in_style
 def field_on_photo(photo: Tensor, *, name: str, receptive_field: int, output_stride: int, shrink: int = 2) -> Drawing:
-    """What the value in the middle of a map sees of a photograph, with its neighbours on the map.
+    """What the value in the middle of a feature map sees of a photograph, with its neighbours there.
 
     Args:
         photo: grey, (H, W), values from 0 to 1.
@@ -78,7 +83,7 @@ def field_on_photo(photo: Tensor, *, name: str, receptive_field: int, output_str
         shrink: side of the squares of pixels that are drawn as one, to keep the page small.
     """
     height, width = photo.shape
-    row, column = (side // 2 // _COARSEST * _COARSEST for side in (height, width))  # a place on every map
+    row, column = (side // 2 // _COARSEST * _COARSEST for side in (height, width))  # a position on every feature map
     figure, axes = new_figure(height=4.4)
     coarse = avg_pool2d(photo[None], shrink)[0]
     right, bottom = (side // shrink * shrink for side in (width, height))
@@ -106,7 +111,7 @@ def field_on_photo(photo: Tensor, *, name: str, receptive_field: int, output_str
         against = f"{receptive_field**2:,} of the photograph's {height * width:,} pixels"
     alt = (
         f"A photograph of {width}×{height} pixels, and over it the square that one value of {name} depends on: "
-        f"{receptive_field} pixels a side, {against}. Dots mark the value and its neighbours on the map, "
+        f"{receptive_field} pixels a side, {against}. Dots mark the value and its neighbours on the feature map, "
         f"{output_stride} pixels apart. A dotted square of {_TRAINED_AT} pixels is the image a classifier gets."
     )
     return Photographs(figure, alt, quality=60)
@@ -117,7 +122,7 @@ def gradient_mass(curves: Mapping[str, Sequence[float]], *, receptive_field: int
     """How much of the gradient of one value lies within a square around it, over the side of that square.
 
     Args:
-        curves: name to shares from 0 to 1, the first for a square of 1 pixel, then of 3, 5 and so on.
+        curves: name to fractions from 0 to 1, the first for a square of 1 pixel, then of 3, 5 and so on.
         receptive_field: the side beyond which there is nothing.
     """
     figure, axes = new_figure(height=3.3)
@@ -132,22 +137,22 @@ def gradient_mass(curves: Mapping[str, Sequence[float]], *, receptive_field: int
         parts.append(f"{name}: half within about {round(half, -1)} pixels, 95 % within {round(most, -1)}")
     axes.axvline(_TRAINED_AT, color=REFERENCE, linewidth=1)
     axes.annotate(f"{_TRAINED_AT}", (_TRAINED_AT, 0.02), (4, 0), textcoords="offset points")
-    axes.set(xlabel="side of the square, pixels", ylabel="share of the gradient", ylim=(0, 1.02))
+    axes.set(xlabel="side of the square, pixels", ylabel="fraction of the gradient", ylim=(0, 1.02))
     axes.set(xlim=(0, receptive_field), xticks=[0, 150, 300, 450, 600][: 1 + receptive_field // 148])
     axes.legend(loc="lower right")
     alt = (
-        f"Share of the gradient's magnitude within a centred square, over its side up to {receptive_field} pixels. "
+        f"Fraction of the gradient's magnitude within a centred square, over its side up to {receptive_field} pixels. "
         f"{'; '.join(parts)}. Spread evenly, half would take {receptive_field * 0.5**0.5:.0f} pixels."
     )
     return Drawing(figure, alt)
 
 
 def reached(rates: Sequence[int], spacings: Sequence[int], *, kernel: int = 3) -> list[list[tuple[int, int]]]:
-    """The taps behind one value at place 0, layer by layer from the last back: pairs (place, place it reads).
+    """The taps behind one value at position 0, layer by layer from the last back: pairs (position, position it reads).
 
     Args:
         rates: dilation of each layer, first layer first.
-        spacings: distance between neighbouring inputs of each layer, in places of the first map.
+        spacings: distance between neighbouring inputs of each layer, in positions of the first feature map.
         kernel: side of all kernels.
     """
     half = kernel // 2
@@ -187,7 +192,7 @@ def taps(chains: Mapping[str, tuple[Sequence[int], Sequence[int]]], *, kernel: i
         frame.set(title=name, xticks=[], yticks=[], xlim=(-span - 0.5, span + 0.5), ylim=(-0.4, top + 0.4))
         frame.spines[:].set_visible(False)
         read = sorted(used[-1])
-        parts.append(f"{name} reads {len(read)} places from {read[0]} to {read[-1]}".replace("-", "−"))
+        parts.append(f"{name} reads {len(read)} positions from {read[0]} to {read[-1]}".replace("-", "−"))
     alt = f"What one value reads through layers on a line: {'; '.join(parts)}."
     return Drawing(figure, alt)
 

@@ -51,7 +51,7 @@ def dials(points: Mapping[tuple[float, int], tuple[float, float, float]]) -> Dra
         axes.set(xlabel=unit, ylabel="top-1, %")
     figure.legend(loc="outside upper center", ncols=2)
     said = "; ".join(alt)
-    return Drawing(figure, f"Top-1 in per cent, above over multiply-adds, below over time, by the dial turned. {said}.")
+    return Drawing(figure, f"Top-1 in %, above over multiply-adds, below over time, by the dial turned. {said}.")
 
 
 @in_style

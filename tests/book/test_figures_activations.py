@@ -53,35 +53,35 @@ def test_the_largest_differences_are_those_derived_on_paper() -> None:
         assert line(axes_of(drawing)[1], label)[1].max() == pytest.approx(largest, abs=1e-3)
 
 
-@pytest.mark.parametrize("half_width", [2.0, 2.5, 3.25, 4.0])
-def test_scales_stay_and_the_ramp_moves(half_width: float) -> None:
-    drawing = figures.hard_against_soft(half_width)
+@pytest.mark.parametrize("saturation", [2.0, 2.5, 3.25, 4.0])
+def test_scales_stay_and_the_ramp_moves(saturation: float) -> None:
+    drawing = figures.hard_against_soft(saturation)
     reference = figures.hard_against_soft()
     assert [f.get_ylim() for f in axes_of(drawing)] == [f.get_ylim() for f in axes_of(reference)]
     assert axes_of(drawing)[1].get_xlim() == axes_of(reference)[1].get_xlim()
     x, y = line(axes_of(drawing)[0], "hard")
-    np.testing.assert_allclose(y, np.clip(0.5 + x / (2 * half_width), 0, 1), atol=1e-12)
-    assert f"±{half_width:g}," in drawing.alt
+    np.testing.assert_allclose(y, np.clip(0.5 + x / (2 * saturation), 0, 1), atol=1e-12)
+    assert f"±{saturation:g}," in drawing.alt
 
 
 @pytest.mark.parametrize(
-    ("half_width", "error"), [(0, ValueError), (-3, ValueError), (6.5, ValueError), ("3", TypeError), (True, TypeError)]
+    ("saturation", "error"), [(0, ValueError), (-3, ValueError), (6.5, ValueError), ("3", TypeError), (True, TypeError)]
 )
-def test_half_widths_that_make_no_sense(half_width: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="half_width must be a number above 0 and up to 6"):
-        figures.hard_against_soft(half_width)
+def test_saturation_points_that_make_no_sense(saturation: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="saturation must be a number above 0 and up to 6"):
+        figures.hard_against_soft(saturation)
 
 
-def test_the_best_half_width_is_marked_and_said() -> None:
-    drawing = figures.errors_by_half_width([2.5, 2.75, 3.0], {"sigmoid": [0.3, 0.1, 0.2], "swish": [0.4, 0.3, 0.25]})
+def test_the_best_saturation_point_is_marked_and_said() -> None:
+    drawing = figures.errors_by_saturation([2.5, 2.75, 3.0], {"sigmoid": [0.3, 0.1, 0.2], "swish": [0.4, 0.3, 0.25]})
     assert "from sigmoid it is smallest, 0.100, at saturation point 2.75" in drawing.alt
     assert "from swish it is smallest, 0.250, at saturation point 3.00" in drawing.alt
     marks = [mark for mark in axes_of(drawing)[0].lines if mark.get_marker() in "so"]
     assert [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks] == [(2.75, 0.1), (3.0, 0.25)]
 
 
-def test_codes_that_are_off_are_counted() -> None:
-    drawing = figures.code_errors([-1, 0, 1, 2], {"rough": [0, 1, -2, 0], "fine": [0, 0, 0, 0]})
+def test_quantised_values_that_are_off_are_counted() -> None:
+    drawing = figures.quantised_errors([-1, 0, 1, 2], {"rough": [0, 1, -2, 0], "fine": [0, 0, 0, 0]})
     assert "each of 4 quantised inputs: rough is off at 2, by at most 2; fine is off at 0, by at most 0." in drawing.alt
     assert [f.get_title(loc="left") for f in axes_of(drawing)] == ["rough: 2 off", "fine: 0 off"]
     assert [list(f.lines[0].get_ydata()) for f in axes_of(drawing)] == [[0, 1, -2, 0], [0, 0, 0, 0]]
@@ -89,8 +89,8 @@ def test_codes_that_are_off_are_counted() -> None:
 
 def test_the_values_of_the_bars_and_their_share() -> None:
     drawing = figures.values_by_feature([4000, 1000, 2000, 1000, 1000, 1000], [True, False, False, True, True, True])
-    assert "0.01 million in all. 70% of them" in drawing.alt
-    assert "The tallest bar, feature 0, has 4 thousand." in drawing.alt
+    assert "0.01 million in all. 70 % of them" in drawing.alt
+    assert "The tallest bar, the stem, has 4 thousand." in drawing.alt
     bars = {round(b.get_x() + b.get_width() / 2): b.get_height() for b in axes_of(drawing)[0].patches}
     assert bars == {0: 4, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1}
 

@@ -26,7 +26,7 @@ def pixels(picture: at_work.Picture) -> np.ndarray:
 def test_pixels_from_the_threshold_on_are_kept(threshold: float, share: int) -> None:
     person = torch.cat([torch.full((32, 32), 0.25), torch.full((32, 32), 0.75)], 1)
     found = at_work.kept(GREY, person, threshold=threshold, backdrop="plain")
-    assert f"with {share}% of its pixels kept, at the threshold {threshold:g}" in found.alt
+    assert f"with {share} % of its pixels kept, at the threshold {threshold:g}" in found.alt
     assert found.alt in found._repr_svg_()
     shown = pixels(found)
     assert shown.shape[1] == 2 * shown.shape[0]

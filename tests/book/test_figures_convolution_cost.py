@@ -48,8 +48,8 @@ def test_bars_are_the_weights_of_torchs_layers(kernel: int, outputs: int, groups
 def test_the_words_are_those_of_the_bars() -> None:
     drawn = grouped_and_separable(5, 512, 8, 56)
     assert str(drawn.alt).endswith(
-        "kernels, 32 channels in, 512 out, 56×56 places: 8 groups 161 M multiply-adds and 51.2 k parameters, separable "
-        "53.9 M and 17.2 k; the first over the second is 2.98."
+        "kernels, 32 channels in, 512 out, 56×56 positions: 8 groups 161 M multiply-adds and 51.2 k parameters, "
+        "separable 53.9 M and 17.2 k; the first over the second is 2.98."
     )
 
 
@@ -93,7 +93,7 @@ def test_cells_are_the_kernels_of_torchs_layers() -> None:
 def test_eight_to_nine_holds_for_six_rows_of_large_and_none_of_small() -> None:
     rows = {build.__name__: [(row.kernel, row.out_channels) for row in build().rows] for build in (large, small)}
     drawn = savings((3, 5), rows)
-    assert "6 of the 15 rows of large lie between 8 and 9; 0 of the 11 rows of small" in drawn.alt
+    assert "6 of the 15 blocks of large lie between 8 and 9; 0 of the 11 blocks of small" in drawn.alt
     for points, build in zip(drawn.figure.axes[0].lines[2:], (large, small), strict=True):
         layers = cost.profile(build()).layers
         looks, mixes = ([x for x in layers if x.kind == kind] for kind in ("depthwise", "project"))

@@ -29,10 +29,10 @@ def test_the_spiral_frame_says_how_much_is_lost_and_how_large_the_rest_is() -> N
     assert lost.sum() == ((SPIRAL <= 0).any(0)).sum() > 0
     drawing = figures.spiral_and_return(SPIRAL, returned, lost, channels=2)
     size = np.linalg.norm(returned) / np.linalg.norm(SPIRAL)
-    assert f"{lost.mean():.0%} of its points are lost" in drawing.alt
+    assert f"{100 * lost.mean():.0f} % of its points are lost" in drawing.alt
     assert f"is {size:.2f} of the spiral's." in drawing.alt
     left, right = axes_of(drawing)
-    assert left.get_title() == f"in: {lost.mean():.0%} lost"
+    assert left.get_title() == f"in: {100 * lost.mean():.0f} % lost"
     for frame, curve in ((left, SPIRAL), (right, returned)):
         grey, dotted, solid = frame.lines
         assert grey.get_color() == REFERENCE
@@ -70,7 +70,7 @@ def test_the_loss_by_formula_is_the_loss_by_counting() -> None:
     assert [bar.get_height() for bar in above.patches] == pytest.approx([100 * share for share in measured])
     assert np.allclose(above.collections[0].get_offsets()[:, 1], [75, 18.75])
     assert list(below.lines[0].get_ydata()) == [1.0, 0.5]
-    assert f"2 channels {measured[0]:.1%}, 1.00; 5 channels {measured[1]:.1%}, 0.50" in drawing.alt
+    assert f"2 channels {100 * measured[0]:.1f} %, 1.00; 5 channels {100 * measured[1]:.1f} %, 0.50" in drawing.alt
 
 
 def test_hourglasses_are_as_wide_as_their_maps_and_joined_where_the_ends_agree() -> None:
@@ -109,6 +109,6 @@ def test_the_spirals_lose_what_a_count_of_positive_sums_says() -> None:
         weights = np.random.default_rng(4).standard_normal((channels, 2))
         alive = [sum(row @ point > 0 for row in weights) for point in points.T]
         assert fraction == sum(number < 2 for number in alive) / 200
-        assert f"{fraction:.0%} of its points are lost in {channels}" in drawn.alt
+        assert f"{100 * fraction:.0f} % of its points are lost in {channels}" in drawn.alt
     assert drawn.data["lost"][2] > 0.5
     assert drawn.data["lost"][30] == 0

@@ -123,8 +123,8 @@ def test_parameters_and_work_have_their_panels() -> None:
     drawn = configs.parameters_and_macs(report)
     assert heights(drawn, 0) == pytest.approx([n / 1e6 for n in report.parameters_by_feature])
     assert heights(drawn, 1) == pytest.approx([n / 1e6 for n in report.macs_by_feature])
-    assert "most parameters, 46% of them, are in the classifier" in drawn.alt
-    assert "most multiply-adds, 14% of them, are in block 12" in drawn.alt
+    assert "most parameters, 46 % of them, are in the classifier" in drawn.alt
+    assert "most multiply-adds, 14 % of them, are in block 12" in drawn.alt
 
 
 def test_lines_are_what_was_given() -> None:

@@ -29,7 +29,7 @@ CHAINS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 
 
 def field(side: int, stride: int) -> Drawing:
-    return figures.field_on_photo(PHOTO, name="row 4", receptive_field=side, output_stride=stride)
+    return figures.field_on_photo(PHOTO, name="block 4", receptive_field=side, output_stride=stride)
 
 
 @pytest.mark.parametrize(("side", "stride"), [(3, 2), (35, 8), (211, 16), (659, 16), (595, 32)])
@@ -42,14 +42,14 @@ def test_the_square_is_the_field_around_the_middle_dot(side: int, stride: int) -
     dots = np.asarray(axes.collections[0].get_offsets())
     middle = dots.mean(0)
     assert own.get_center() == pytest.approx(middle)
-    assert (middle - 0.5) % 32 == pytest.approx(0), "the pixel is a place of every map"
+    assert (middle - 0.5) % 32 == pytest.approx(0), "the pixel is a position of every feature map"
     assert all(step == stride for step in np.diff(np.unique(dots[:, 0])))
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     assert left <= own.get_x() <= own.get_x() + side <= right
     assert top <= own.get_y() <= own.get_y() + side <= bottom
     assert f"{side} pixels a side" in drawing.alt
     assert f"{stride} pixels apart" in drawing.alt
-    assert axes.get_title() == f"row 4 sees {side} px, one value every {stride}"
+    assert axes.get_title() == f"block 4 sees {side} px, one value every {stride}"
 
 
 def test_nothing_moves_but_the_square_and_the_dots() -> None:
@@ -62,7 +62,7 @@ def test_nothing_moves_but_the_square_and_the_dots() -> None:
 def test_the_photograph_is_a_jpeg_and_its_squares_lie_around_one_pixel() -> None:
     assert "data:image/jpeg;base64," in field(35, 8)._repr_svg_()
     photo = np.zeros((427, 640, 3), np.uint8)
-    shown = figures.fields_on_photo(photo, {"row 4": 35, "row 15": 595}, half=190)
+    shown = figures.fields_on_photo(photo, {"block 4": 35, "block 15": 595}, half=190)
     picture = np.asarray(Image.open(io.BytesIO(shown.data)).convert("RGB")).astype(int)
     assert picture.shape[1] == round(1.5 * 640)
     assert picture.shape[0] > 1.5 * 595, "the largest square fits"
@@ -72,7 +72,16 @@ def test_the_photograph_is_a_jpeg_and_its_squares_lie_around_one_pixel() -> None
     for lines in (rows, columns):
         assert lines[-1] - lines[0] == pytest.approx(1.5 * 595, abs=6)
     assert (columns[0] + columns[-1]) / 2 == pytest.approx(1.5 * 320, abs=3)
-    assert "row 4 35, row 15 595 pixels; dashed 190" in shown.alt
+    assert "block 4 35, block 15 595 pixels; dashed 190" in shown.alt
+
+
+def test_no_name_covers_the_dotted_line() -> None:
+    shown = figures.fields_on_photo(np.zeros((427, 640, 3), np.uint8), {"block 10": 211, "block 15": 595}, half=190)
+    picture = np.asarray(Image.open(io.BytesIO(shown.data)).convert("RGB")).astype(int)
+    red, green, blue = (picture[..., colour] for colour in range(3))
+    names = np.flatnonzero(((green > 190) & (blue < 120)).any(1))
+    dotted = np.flatnonzero((blue - red > 60).sum(1) > 100)
+    assert names.max() < dotted.min() - 3
 
 
 @pytest.mark.parametrize(
@@ -96,7 +105,7 @@ def test_half_of_an_even_gradient_is_half_of_the_area() -> None:
 
 
 def convolved(rates: tuple[int, ...], spacings: tuple[int, ...]) -> set[int]:
-    """The places that the value in the middle depends on, by the gradient of real convolutions."""
+    """The positions that the value in the middle depends on, by the gradient of real convolutions."""
     line = torch.ones(1, 1, 65, requires_grad=True)
     x: Any = line
     for rate, (spacing, then) in zip(rates, pairwise((*spacings, spacings[-1])), strict=True):
@@ -116,7 +125,7 @@ def test_the_taps_are_those_of_real_convolutions(name: str) -> None:
     lines = [tuple(map(int, line.get_xdata())) for line in drawing.figure.axes[0].lines]
     assert lines == [pair for layer in layers for pair in layer]
     read = {read for _, read in layers[-1]}
-    assert f"{name} reads {len(read)} places from −{max(read)} to {max(read)}" in drawing.alt
+    assert f"{name} reads {len(read)} positions from −{max(read)} to {max(read)}" in drawing.alt
 
 
 def test_the_authors_taps_are_the_plain_ones_and_torchvisions_are_not() -> None:
