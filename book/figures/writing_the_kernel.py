@@ -33,7 +33,7 @@ NAMES = {
     "depthwise_naive": "loops",
     "depthwise_contiguous": "contiguous",
     "depthwise_vectors": "vectors",
-    "depthwise_rows": "rows of taps",
+    "depthwise_rows": "taps in registers",
 }
 #: Where the chapter explains each file of the engine, in the order of reading.
 EXPLAINED = {
@@ -322,12 +322,23 @@ def decisions(measured: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, str
 
 
 def _ours_and_theirs(lines: Iterable[Mapping[str, Any]], precision: str) -> str:
-    """The faster of our engine and the best other way, then the other, with their times; ≈ if their intervals meet."""
+    """The faster of our engine and the best other way, then the other, with their times; ≈ if they do not differ."""
     allowed = [line for line in lines if precision_of(line["way"]) in ("fp32", precision)]
-    sides = [[line for line in allowed if line["way"].startswith("engine") is ours] for ours in (True, False)]
-    first, second = sorted((min(side, key=_ratio) for side in sides), key=_ratio)
-    sign = "<" if first["ratio"][2] < second["ratio"][1] else "≈"
+    ours, other = (
+        min((line for line in allowed if line["way"].startswith("engine") is whose), key=_ratio)
+        for whose in (True, False)
+    )
+    first, second = sorted((ours, other), key=_ratio)
+    sign = "<" if _differ(ours, other) else "≈"
     return f"{first['way']} {_ratio(first):.2f} {sign} {second['way']} {_ratio(second):.2f}"
+
+
+def _differ(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the interval of their paired ratio excludes 1, or, if there is none, their own intervals do not meet."""
+    if ours.get("against") == other["way"]:
+        _, low, high = ours["ratio_to_it"]
+        return not low <= 1 <= high
+    return bool(ours["ratio"][2] < other["ratio"][1] or other["ratio"][2] < ours["ratio"][1])
 
 
 def _ratio(line: Mapping[str, Any]) -> float:

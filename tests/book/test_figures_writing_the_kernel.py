@@ -226,6 +226,26 @@ def test_decisions_compare_ours_with_the_best_other() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "pair", "sign"),
+    [
+        ([0.3, 0.28, 0.35], [0.4, 0.33, 0.45], [0.75, 0.7, 0.8], "<"),
+        ([0.3, 0.28, 0.32], [0.4, 0.33, 0.45], [0.75, 0.7, 1.0], "≈"),
+        ([0.3, 0.28, 0.35], [0.25, 0.2, 0.29], [1.2, 1.1, 1.3], "<"),
+    ],
+)
+def test_a_paired_ratio_decides_before_the_intervals_do(
+    ours: list[float], theirs: list[float], pair: list[float], sign: str
+) -> None:
+    lines = [
+        {"way": "engine", "ratio": ours, "against": "OpenVINO", "ratio_to_it": pair},
+        {"way": "OpenVINO", "ratio": theirs},
+    ]
+    results = [{"network": f"mobilenet_v3_{size}", "batch": 1, "lines": lines} for size in ("small", "large")]
+    ((*_, small, large),) = figures.decisions([{"cpu": "a core", "results": results}])
+    assert small == large and f" {sign} " in small
+
+
 def test_what_the_chapter_concludes_is_in_the_table() -> None:
     ours = {"float32": "engine ", "bfloat16 allowed": "engine, bf16 "}
     for cpu, batch, precision, small, large in figures.decisions(speed.load("inference")):
