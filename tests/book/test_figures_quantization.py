@@ -130,11 +130,11 @@ def test_a_bar_for_each_channel_and_a_line_for_each_level() -> None:
 
 
 def test_steps_stand_beside_their_bars() -> None:
-    drawing = steps_used({"row 4": 7.4, "row 5": 11}, {"row 4": 3})
+    drawing = steps_used({"block 4": 7.4, "block 5": 11}, {"block 4": 3})
     left, right = drawing.figure.axes
     assert [bar.get_width() for bar in left.patches] == [7.4, 11]
     assert [bar.get_width() for bar in right.patches] == [3]
-    assert drawing.alt == ("Bars of steps out of 255. h-swish below 0: row 4 7, row 5 11; mean of a channel: row 4 3.")
+    assert drawing.alt == ("Bars of steps out of 255. h-swish below 0: block 4 7, block 5 11; mean of a channel: block 4 3.")
 
 
 def test_times_are_those_of_the_same_engine_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
