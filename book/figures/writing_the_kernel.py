@@ -40,12 +40,12 @@ EXPLAINED = {
     "layout.h": "steps 3 and 4",
     "matmul.h": "steps 4 to 6",
     "depthwise.h": "the depthwise half",
-    "stem.h": "one network, one plan",
-    "reading.py": "one network, one plan",
-    "network.h": "one network, one plan",
-    "plan.cpp": "one network, one plan",
-    "build.py": "one network, one plan",
-    "__init__.py": "one network, one plan",
+    "stem.h": "one plan",
+    "reading.py": "one plan",
+    "network.h": "one plan",
+    "plan.cpp": "one plan",
+    "build.py": "one plan",
+    "__init__.py": "one plan",
     "ceilings.cpp": "the floor",
 }
 #: Cycles until the sum of a multiply-add is there, and how many can begin in a cycle, on most x86 and large Arm cores.
@@ -275,6 +275,8 @@ def engine_files() -> list[tuple[str, int, str, str]]:
 class Table:
     """Rows below the names of their columns; whole numbers stand at the right. Markdown's tables do not reach the page.
 
+    A cell of several lines is broken between them and nowhere else.
+
     Args:
         columns: their names.
         rows: a cell for each column.
@@ -287,15 +289,17 @@ class Table:
 
     def _repr_html_(self) -> str:
         def cell(value: object, tag: str = "td") -> str:
-            side = "right" if isinstance(value, int) else "left"
-            return f'<{tag} style="text-align:{side}">{escape(str(value))}</{tag}>'
+            style = f"text-align:{'right' if isinstance(value, int) else 'left'}"
+            text = escape(str(value)).replace("\n", "<br>")
+            return f'<{tag} style="{style}{";white-space:nowrap" if "<br>" in text else ""}">{text}</{tag}>'
 
         head = "".join(cell(name, "th") for name in self.columns)
         body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in self.rows)
         return f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
     def __repr__(self) -> str:
-        return "\n".join(" | ".join(map(str, row)) for row in (self.columns, *self.rows))
+        lines = (" | ".join(map(str, row)) for row in (self.columns, *self.rows))
+        return "\n".join(line.replace("\n", " ") for line in lines)
 
 
 #: What may be used besides float32, and how the table of decisions calls it.
@@ -330,7 +334,7 @@ def _ours_and_theirs(lines: Iterable[Mapping[str, Any]], precision: str) -> str:
     )
     first, second = sorted((ours, other), key=_ratio)
     sign = "<" if _differ(ours, other) else "≈"
-    return f"{first['way']} {_ratio(first):.2f} {sign} {second['way']} {_ratio(second):.2f}"
+    return f"{first['way']} {_ratio(first):.2f}\n{sign} {second['way']} {_ratio(second):.2f}"
 
 
 def _differ(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

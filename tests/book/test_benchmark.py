@@ -227,11 +227,11 @@ def test_a_variant_of_a_product_differs_in_what_it_is_named_after() -> None:
     macs = {name: multiply_adds_of(network, torch.rand(1, 3, 256, 256)) for name, network in networks.items()}
     product = macs.pop("product")
     assert macs["gates x/6 + ½"] == product
-    assert macs["no expansion in row 1"] == product - 16 * 16 * 128**2
+    assert macs["no expansion in block 1"] == product - 16 * 16 * 128**2
     assert macs["no decoder"] < product < macs["40 and 48 channels"] < macs["LR-ASPP Small"]
     networks = WILD.text_direction()
     macs = {name: multiply_adds_of(network, torch.rand(1, 3, 48, 192)) for name, network in networks.items()}
-    assert macs["gates x/6 + ½"] == macs["product"] > macs["no expansion in row 1"]
+    assert macs["gates x/6 + ½"] == macs["product"] > macs["no expansion in block 1"]
     assert macs["strides (2, 2)"] < 0.2 * macs["product"]
 
 

@@ -156,11 +156,11 @@ def test_the_table_has_what_was_measured() -> None:
     study, times, sizes = measured.load("quantization"), times_in_8_bits(), file_sizes()
     table = Summary({"float32": "plain", "onednn": "b", "qnnpack": "c < d"})
     head, float32, onednn, qnnpack = table.rows
-    assert head == ("", "top-1", "ONNX file", *times)
-    assert float32[:2] == ("plain", f"{100 * study.mean('float32'):.1f} %")
+    assert head == ("", "top-1, %", "ONNX file, MB", *times)
+    assert float32[:2] == ("plain", f"{100 * study.mean('float32'):.1f}")
     values = [100 * value for value in study.values("onednn")]
-    assert onednn[1] == f"{sum(values) / 3:.1f} % ({min(values):.1f}–{max(values):.1f})"
-    assert onednn[2] == f"{sizes['onednn'] / 1e6:.2f} MB"
+    assert onednn[1] == f"{sum(values) / 3:.1f} ({min(values):.1f}–{max(values):.1f})"
+    assert onednn[2] == f"{sizes['onednn'] / 1e6:.2f}"
     assert onednn[3:] == tuple(f"{ratio:.2f}" for ratio in times.values())
     assert float32[3:] == ("1.00",) * len(times)
     assert qnnpack[3:] == ("–",) * len(times)
