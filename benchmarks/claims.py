@@ -108,8 +108,8 @@ def variants(size: str) -> dict[str, nn.Module]:
         "naive h-swish": exchanged(MobileNetV3(config), nn.Hardswish, NaiveHardswish),
         "swish": exchanged(MobileNetV3(config), nn.Hardswish, nn.SiLU),
         "3×3 kernels everywhere": MobileNetV3(with_rows(config, lambda row: replace(row, kernel=3))),
-        "1 channel less": MobileNetV3(narrower(config, 1)),
-        "4 channels less": MobileNetV3(narrower(config, 4)),
+        "1 channel fewer": MobileNetV3(narrower(config, 1)),
+        "4 channels fewer": MobileNetV3(narrower(config, 4)),
     }
     return {name: shaken(model) for name, model in found.items()}
 

@@ -90,7 +90,7 @@ def text_direction() -> dict[str, nn.Module]:
         BASELINE: product,
         "Small ×0.35": fold_batch_norm(mobilenet_v3_small(width_mult=0.35, num_classes=2).eval()),
         "strides (2, 2)": squared(product),
-        "no expansion in row 1": unexpanded(product),
+        "no expansion in block 1": unexpanded(product),
         "gates x/6 + ½": gated(product),
     }
 
@@ -102,7 +102,7 @@ def portrait() -> dict[str, nn.Module]:
         BASELINE: product,
         "LR-ASPP Small": Mask(fold_batch_norm(lraspp_mobilenet_v3_small(num_classes=1).eval())),
         "40 and 48 channels": wild.PortraitSegmenter(SMALL[: len(wild.PORTRAIT_ROWS)]).eval(),
-        "no expansion in row 1": unexpanded(product),
+        "no expansion in block 1": unexpanded(product),
         "gates x/6 + ½": gated(product),
         "no decoder": Undecoded(product),
     }

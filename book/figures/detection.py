@@ -94,12 +94,12 @@ def _sheet(rows: Mapping[str, Sequence[tuple[str, Image.Image]]]) -> Image.Image
 
 
 def maps_over(image: Tensor, boxes: Tensor, pyramids: Mapping[str, Sequence[int]]) -> Shown:
-    """The cells of feature maps over a scene, a row of panels for each pyramid, as a JPEG.
+    """The grids of feature maps over a scene, a row of panels for each pyramid, as a JPEG.
 
     Args:
         image: (3, S, S) from 0 to 1.
         boxes: of its objects, (N, 4).
-        pyramids: sides of the maps of each, in cells.
+        pyramids: sides of the feature maps of each, in positions.
     """
     scale, rows, words = _PANEL / image.shape[-1], {}, []
     for name, sides in pyramids.items():
@@ -115,7 +115,7 @@ def maps_over(image: Tensor, boxes: Tensor, pyramids: Mapping[str, Sequence[int]
                 pen.rectangle((box * scale).tolist(), outline=COLOURS["orange"], width=3)
             line.append((f"{side}×{side}", panel))
         rows[name] = line
-        words.append(f"{name}: {', '.join(f'{side}×{side}' for side in sides)} cells")
+        words.append(f"{name}: {', '.join(f'{side}×{side}' for side in sides)} positions")
     return jpeg(_sheet(rows), f"A scene with {len(boxes)} small objects below grids. {'; '.join(words)}.")
 
 
@@ -172,7 +172,7 @@ def _grey(image: Tensor) -> np.ndarray[Any, Any]:
 
 @in_style
 def boxes_over(
-    image: Tensor, groups: Mapping[str, Tensor], *, title: str, cells: int | None = None, objects: Tensor | None = None
+    image: Tensor, groups: Mapping[str, Tensor], *, title: str, grid: int | None = None, objects: Tensor | None = None
 ) -> Drawing:
     """Boxes over a scene in shades of grey, each group in a colour of its own.
 
@@ -180,7 +180,7 @@ def boxes_over(
         image: (3, S, S) from 0 to 1.
         groups: up to three, by name; (N, 4) each.
         title: what this picture shows; the words begin with it.
-        cells: side of a feature map whose grid is drawn.
+        grid: side of a feature map whose grid is drawn.
         objects: boxes, dashed.
     """
     if len(groups) > len(_OVER):
@@ -188,9 +188,9 @@ def boxes_over(
     side = image.shape[-1]
     figure, axes = new_figure(height=4.6)
     axes.imshow(_grey(image), cmap="gray", vmin=0, vmax=255, extent=(0, side, side, 0), interpolation="none")
-    for at in range(1, cells or 1):
+    for at in range(1, grid or 1):
         for draw in (axes.axvline, axes.axhline):
-            draw(at * side / cells, color=REFERENCE, linewidth=0.6)  # type: ignore[operator]
+            draw(at * side / grid, color=REFERENCE, linewidth=0.6)  # type: ignore[operator]
     for (name, boxes), colour in zip(groups.items(), _OVER, strict=False):
         for number, box in enumerate(boxes.tolist()):
             _outline(axes, box, edgecolor=colour, linewidth=2, label=None if number else name)
@@ -239,7 +239,7 @@ def published_over_time(rows: Sequence[Mapping[str, Any]]) -> Drawing:
     """The paper's detectors: average precision over the time of a phone, those on MobileNetV3 in the accent colour.
 
     Args:
-        rows: with ``latency`` in ms, ``map`` in per cent, and the name of a ``network`` or a ``variant``.
+        rows: with ``latency`` in ms, ``map`` in %, and the name of a ``network`` or a ``variant``.
     """
     figure, axes = new_figure(height=3.4)
     words = []
@@ -262,7 +262,7 @@ def published_over_time(rows: Sequence[Mapping[str, Any]]) -> Drawing:
 def _name(row: Mapping[str, Any]) -> str:
     if "variant" not in row:
         return str(row["network"])
-    return f"{row['variant'].capitalize()}{', halved' if row['halved'] else ''}"
+    return f"{row['variant'].capitalize()}{', reduced tail' if row['halved'] else ''}"
 
 
 @in_style

@@ -264,17 +264,18 @@ class Summary:
 
     def __init__(self, names: Mapping[str, str]) -> None:
         times, sizes = times_in_8_bits(), file_sizes()
-        self.rows = [("", "top-1", "ONNX file", *times)]
+        self.rows = [("", "top-1, %", "ONNX file, MB", *times)]
         for variant, name in names.items():
             shown = ["1.00" if variant == _FLOAT else f"{ratio:.2f}" for ratio in times.values()]
             if variant not in (_FLOAT, *_TIMED):
                 shown = ["–"] * len(times)
-            size = f"{sizes[variant] / 1e6:.2f} MB"
+            size = f"{sizes[variant] / 1e6:.2f}"
             self.rows.append((name, _percent(measured.load(_STUDY).values(variant)), size, *shown))
 
     def _repr_html_(self) -> str:
         def line(cells: tuple[str, ...], tag: str) -> str:
-            right = "".join(f'<{tag} style="text-align:right">{escape(cell)}</{tag}>' for cell in cells[1:])
+            style = f"text-align:right{';white-space:nowrap' if tag == 'td' else ''}"
+            right = "".join(f'<{tag} style="{style}">{escape(cell)}</{tag}>' for cell in cells[1:])
             return f'<tr><th scope="row" style="text-align:left">{escape(cells[0])}</th>{right}</tr>'
 
         head, *rows = self.rows
@@ -286,8 +287,8 @@ class Summary:
 
 
 def _percent(values: tuple[float, ...]) -> str:
-    """Fractions as their mean, with the least and the greatest if there are several: "92.4 % (92.3–92.6)"."""
-    mean = f"{100 * fmean(values):.1f} %"
+    """Fractions as their mean in %, with the least and the greatest if there are several: "92.4 (92.3–92.6)"."""
+    mean = f"{100 * fmean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ({100 * min(values):.1f}–{100 * max(values):.1f})"
 
 

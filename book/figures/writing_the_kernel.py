@@ -33,19 +33,19 @@ NAMES = {
     "depthwise_naive": "loops",
     "depthwise_contiguous": "contiguous",
     "depthwise_vectors": "vectors",
-    "depthwise_rows": "rows of taps",
+    "depthwise_rows": "taps in registers",
 }
 #: Where the chapter explains each file of the engine, in the order of reading.
 EXPLAINED = {
     "layout.h": "steps 3 and 4",
     "matmul.h": "steps 4 to 6",
     "depthwise.h": "the depthwise half",
-    "stem.h": "one network, one plan",
-    "reading.py": "one network, one plan",
-    "network.h": "one network, one plan",
-    "plan.cpp": "one network, one plan",
-    "build.py": "one network, one plan",
-    "__init__.py": "one network, one plan",
+    "stem.h": "one plan",
+    "reading.py": "one plan",
+    "network.h": "one plan",
+    "plan.cpp": "one plan",
+    "build.py": "one plan",
+    "__init__.py": "one plan",
     "ceilings.cpp": "the floor",
 }
 #: Cycles until the sum of a multiply-add is there, and how many can begin in a cycle, on most x86 and large Arm cores.
@@ -275,6 +275,8 @@ def engine_files() -> list[tuple[str, int, str, str]]:
 class Table:
     """Rows below the names of their columns; whole numbers stand at the right. Markdown's tables do not reach the page.
 
+    A cell of several lines is broken between them and nowhere else.
+
     Args:
         columns: their names.
         rows: a cell for each column.
@@ -287,15 +289,17 @@ class Table:
 
     def _repr_html_(self) -> str:
         def cell(value: object, tag: str = "td") -> str:
-            side = "right" if isinstance(value, int) else "left"
-            return f'<{tag} style="text-align:{side}">{escape(str(value))}</{tag}>'
+            style = f"text-align:{'right' if isinstance(value, int) else 'left'}"
+            text = escape(str(value)).replace("\n", "<br>")
+            return f'<{tag} style="{style}{";white-space:nowrap" if "<br>" in text else ""}">{text}</{tag}>'
 
         head = "".join(cell(name, "th") for name in self.columns)
         body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in self.rows)
         return f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
     def __repr__(self) -> str:
-        return "\n".join(" | ".join(map(str, row)) for row in (self.columns, *self.rows))
+        lines = (" | ".join(map(str, row)) for row in (self.columns, *self.rows))
+        return "\n".join(line.replace("\n", " ") for line in lines)
 
 
 #: What may be used besides float32, and how the table of decisions calls it.
@@ -322,12 +326,23 @@ def decisions(measured: Iterable[Mapping[str, Any]]) -> list[tuple[str, int, str
 
 
 def _ours_and_theirs(lines: Iterable[Mapping[str, Any]], precision: str) -> str:
-    """The faster of our engine and the best other way, then the other, with their times; ≈ if their intervals meet."""
+    """The faster of our engine and the best other way, then the other, with their times; ≈ if they do not differ."""
     allowed = [line for line in lines if precision_of(line["way"]) in ("fp32", precision)]
-    sides = [[line for line in allowed if line["way"].startswith("engine") is ours] for ours in (True, False)]
-    first, second = sorted((min(side, key=_ratio) for side in sides), key=_ratio)
-    sign = "<" if first["ratio"][2] < second["ratio"][1] else "≈"
-    return f"{first['way']} {_ratio(first):.2f} {sign} {second['way']} {_ratio(second):.2f}"
+    ours, other = (
+        min((line for line in allowed if line["way"].startswith("engine") is whose), key=_ratio)
+        for whose in (True, False)
+    )
+    first, second = sorted((ours, other), key=_ratio)
+    sign = "<" if _differ(ours, other) else "≈"
+    return f"{first['way']} {_ratio(first):.2f}\n{sign} {second['way']} {_ratio(second):.2f}"
+
+
+def _differ(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the interval of their paired ratio excludes 1, or, if there is none, their own intervals do not meet."""
+    if ours.get("against") == other["way"]:
+        _, low, high = ours["ratio_to_it"]
+        return not low <= 1 <= high
+    return bool(ours["ratio"][2] < other["ratio"][1] or other["ratio"][2] < ours["ratio"][1])
 
 
 def _ratio(line: Mapping[str, Any]) -> float:

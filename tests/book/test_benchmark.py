@@ -146,7 +146,7 @@ def test_a_short_benchmark_of_claims(tmp_path: Path) -> None:
     assert work["as it is"] == work["ReLU everywhere"] == work["naive h-swish"] == 1
     assert work["reduced tail"] == round(cost.profile(config.small(reduced_tail=True), 64).macs / plain, 4) < 1
     assert work["old last stage"] > 1.1
-    assert 0.9 < work["1 channel less"] < 1
+    assert 0.9 < work["1 channel fewer"] < 1
     assert "old last stage" in engine["refused"]
 
 
@@ -156,7 +156,7 @@ def test_variants_are_what_they_are_called() -> None:
     assert {row.activation for row in found["h-swish everywhere"].config.rows} == {"HS"}
     assert found["ReLU everywhere"].config.activation == "RE"
     assert not any(row.use_se for row in found["without SE"].config.rows)
-    widths = [row.expanded_channels for row in found["1 channel less"].config.rows]
+    widths = [row.expanded_channels for row in found["1 channel fewer"].config.rows]
     assert widths == [row.expanded_channels - 1 for row in plain.rows]
     assert found["stem of 32 filters"].config.stem_channels == 32
     x = torch.linspace(-5, 5, 101)
@@ -227,11 +227,11 @@ def test_a_variant_of_a_product_differs_in_what_it_is_named_after() -> None:
     macs = {name: multiply_adds_of(network, torch.rand(1, 3, 256, 256)) for name, network in networks.items()}
     product = macs.pop("product")
     assert macs["gates x/6 + ½"] == product
-    assert macs["no expansion in row 1"] == product - 16 * 16 * 128**2
+    assert macs["no expansion in block 1"] == product - 16 * 16 * 128**2
     assert macs["no decoder"] < product < macs["40 and 48 channels"] < macs["LR-ASPP Small"]
     networks = WILD.text_direction()
     macs = {name: multiply_adds_of(network, torch.rand(1, 3, 48, 192)) for name, network in networks.items()}
-    assert macs["gates x/6 + ½"] == macs["product"] > macs["no expansion in row 1"]
+    assert macs["gates x/6 + ½"] == macs["product"] > macs["no expansion in block 1"]
     assert macs["strides (2, 2)"] < 0.2 * macs["product"]
 
 

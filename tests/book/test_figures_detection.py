@@ -70,7 +70,7 @@ def test_anchors_stand_a_stride_apart_and_have_their_sizes() -> None:
     assert (found[3] - found[0]).tolist() == [16, 0, 16, 0]
 
 
-def test_default_boxes_are_as_many_as_the_cells_have() -> None:
+def test_default_boxes_are_as_many_as_the_positions_have() -> None:
     assert len(default_boxes(ssdlite("small", size=160))) == 6 * (100 + 25 + 9 + 4 + 1 + 1)
     assert len(default_boxes(ssdlite("large", fewer_boxes=True))) == 2034
     first = default_boxes(ssdlite("large"))[0]
@@ -101,7 +101,7 @@ def test_maps_are_drawn_as_grids_over_the_scene() -> None:
     middle = picture[120 + 300, :]  # below the object, between the lines
     lines = [place for place in (100, 200, 300, 600) if middle[place - 3 : place + 4].max() > 60]
     assert lines == [200]  # a grid of 2×2 beside one of 1×1
-    assert shown.alt == "A scene with 1 small objects below grids. one: 2×2, 1×1 cells; other: 4×4 cells."
+    assert shown.alt == "A scene with 1 small objects below grids. one: 2×2, 1×1 positions; other: 4×4 positions."
 
 
 def test_right_and_wrong_detections_have_their_colours() -> None:
@@ -122,7 +122,7 @@ def test_right_and_wrong_detections_have_their_colours() -> None:
 def test_boxes_are_drawn_where_they_are() -> None:
     groups = {"some": torch.tensor([[1.0, 2, 5, 8], [0.0, 0, 4, 4]]), "none": torch.zeros(0, 4)}
     drawing = boxes_over(
-        torch.rand(3, 16, 16), groups, title="A title", cells=4, objects=torch.tensor([[3.0, 3, 9, 9]])
+        torch.rand(3, 16, 16), groups, title="A title", grid=4, objects=torch.tensor([[3.0, 3, 9, 9]])
     )
     axes: Any = drawing.figure.axes[0]
     corners = [(*box.get_xy(), box.get_width(), box.get_height()) for box in axes.patches]
@@ -154,7 +154,7 @@ def test_published_detectors_are_all_there() -> None:
     drawing = published_over_time(rows)
     points = _data(drawing.figure.axes[0])
     assert [(xs[0], ys[0]) for xs, ys in points] == [(r["latency"], r["map"]) for r in rows]
-    assert "Large, halved 22.0 at 119 ms" in drawing.alt
+    assert "Large, reduced tail 22.0 at 119 ms" in drawing.alt
 
 
 def _study() -> Study:

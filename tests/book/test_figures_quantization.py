@@ -130,11 +130,11 @@ def test_a_bar_for_each_channel_and_a_line_for_each_level() -> None:
 
 
 def test_steps_stand_beside_their_bars() -> None:
-    drawing = steps_used({"row 4": 7.4, "row 5": 11}, {"row 4": 3})
+    drawing = steps_used({"block 4": 7.4, "block 5": 11}, {"block 4": 3})
     left, right = drawing.figure.axes
     assert [bar.get_width() for bar in left.patches] == [7.4, 11]
     assert [bar.get_width() for bar in right.patches] == [3]
-    assert drawing.alt == ("Bars of steps out of 255. h-swish below 0: row 4 7, row 5 11; mean of a channel: row 4 3.")
+    assert drawing.alt == ("Bars of steps out of 255. h-swish below 0: block 4 7, block 5 11; mean of a channel: block 4 3.")
 
 
 def test_times_are_those_of_the_same_engine_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,11 +156,11 @@ def test_the_table_has_what_was_measured() -> None:
     study, times, sizes = measured.load("quantization"), times_in_8_bits(), file_sizes()
     table = Summary({"float32": "plain", "onednn": "b", "qnnpack": "c < d"})
     head, float32, onednn, qnnpack = table.rows
-    assert head == ("", "top-1", "ONNX file", *times)
-    assert float32[:2] == ("plain", f"{100 * study.mean('float32'):.1f} %")
+    assert head == ("", "top-1, %", "ONNX file, MB", *times)
+    assert float32[:2] == ("plain", f"{100 * study.mean('float32'):.1f}")
     values = [100 * value for value in study.values("onednn")]
-    assert onednn[1] == f"{sum(values) / 3:.1f} % ({min(values):.1f}–{max(values):.1f})"
-    assert onednn[2] == f"{sizes['onednn'] / 1e6:.2f} MB"
+    assert onednn[1] == f"{sum(values) / 3:.1f} ({min(values):.1f}–{max(values):.1f})"
+    assert onednn[2] == f"{sizes['onednn'] / 1e6:.2f}"
     assert onednn[3:] == tuple(f"{ratio:.2f}" for ratio in times.values())
     assert float32[3:] == ("1.00",) * len(times)
     assert qnnpack[3:] == ("–",) * len(times)

@@ -221,9 +221,29 @@ def test_decisions_compare_ours_with_the_best_other() -> None:
         {"network": "mobilenet_v3_large", "batch": 1, "lines": large},
     ]
     assert figures.decisions([{"cpu": "a core", "results": results}]) == [
-        ("a core", 1, "float32", "engine 0.30 < OpenVINO 0.40", "engine 0.30 < OpenVINO 0.40"),
-        ("a core", 1, "8 bits allowed", "OpenVINO, int8 0.25 ≈ engine 0.30", "engine, int8 0.10 < OpenVINO, int8 0.25"),
+        ("a core", 1, "float32", "engine 0.30\n< OpenVINO 0.40", "engine 0.30\n< OpenVINO 0.40"),
+        ("a core", 1, "8 bits allowed", "OpenVINO, int8 0.25\n≈ engine 0.30", "engine, int8 0.10\n< OpenVINO, int8 0.25"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "pair", "sign"),
+    [
+        ([0.3, 0.28, 0.35], [0.4, 0.33, 0.45], [0.75, 0.7, 0.8], "<"),
+        ([0.3, 0.28, 0.32], [0.4, 0.33, 0.45], [0.75, 0.7, 1.0], "≈"),
+        ([0.3, 0.28, 0.35], [0.25, 0.2, 0.29], [1.2, 1.1, 1.3], "<"),
+    ],
+)
+def test_a_paired_ratio_decides_before_the_intervals_do(
+    ours: list[float], theirs: list[float], pair: list[float], sign: str
+) -> None:
+    lines = [
+        {"way": "engine", "ratio": ours, "against": "OpenVINO", "ratio_to_it": pair},
+        {"way": "OpenVINO", "ratio": theirs},
+    ]
+    results = [{"network": f"mobilenet_v3_{size}", "batch": 1, "lines": lines} for size in ("small", "large")]
+    ((*_, small, large),) = figures.decisions([{"cpu": "a core", "results": results}])
+    assert small == large and f"\n{sign} " in small
 
 
 def test_what_the_chapter_concludes_is_in_the_table() -> None:
@@ -234,12 +254,14 @@ def test_what_the_chapter_concludes_is_in_the_table() -> None:
             assert [cell.startswith(ours[precision]) for cell in (small, large)] == [True, True], (cpu, batch)
         else:
             assert small.startswith("engine 0")
-            assert re.search(r"OpenVINO, int8 .*≈|≈ OpenVINO, int8", large), (cpu, batch)
+            assert re.search(r"OpenVINO, int8 [\d.]+\n≈|≈ OpenVINO, int8", large), (cpu, batch)
 
 
 def test_a_table_is_html_and_text() -> None:
     table = figures.Table(("file", "lines"), [("a <b>", 12)])
     assert repr(table) == "file | lines\na <b> | 12"
+    assert repr(figures.Table(("file",), [("a\nb",)])) == "file\na b"
+    assert 'white-space:nowrap">a<br>b</td>' in figures.Table(("file",), [("a\nb",)])._repr_html_()
     html = table._repr_html_()
     assert '<td style="text-align:left">a &lt;b&gt;</td><td style="text-align:right">12</td>' in html
     with pytest.raises(ValueError, match="rows must have 2 cells"):
