@@ -112,15 +112,15 @@ def kept_by_feature(kept: Sequence[float], outputs: Sequence[float]) -> Drawing:
     """Megabytes that training keeps of each block for one image, and in front of it the block's own output.
 
     Args:
-        kept: of the stem, each row, the last convolution and the classifier, in bytes.
-        outputs: what each of them hands on, in bytes.
+        kept: of the stem, each bottleneck, the last convolution and the classifier, in bytes.
+        outputs: what each of them passes on, in bytes.
     """
     if len(kept) != len(outputs):
         raise ValueError(f"outputs must hold one size for each of {len(kept)} features, got {len(outputs)}")
     figure, axes = new_figure(height=3.2)
     places = range(len(kept))
     axes.bar(places, [size / _MEGABYTE for size in kept], width=0.8, color=COLOURS["orange"], label="kept in training")
-    axes.bar(places, [size / _MEGABYTE for size in outputs], width=0.8, color=ACCENT, label="handed on")
+    axes.bar(places, [size / _MEGABYTE for size in outputs], width=0.8, color=ACCENT, label="passed on")
     ticks = [0, *range(2, len(kept) - 2, 2), len(kept) - 1]
     axes.set_xticks(ticks, ["stem", *map(str, ticks[1:-1]), "head"])
     axes.set(xlabel="block", ylabel="MB for one image")
@@ -129,7 +129,7 @@ def kept_by_feature(kept: Sequence[float], outputs: Sequence[float]) -> Drawing:
     name = {0: "the stem", len(kept) - 2: "the last convolution", len(kept) - 1: "the classifier"}
     alt = (
         f"Bars of megabytes for each block. Training keeps {sum(kept) / _MEGABYTE:.1f} MB in all, most in "
-        f"{name.get(most, f'block {most}')} with {kept[most] / _MEGABYTE:.1f} MB; the blocks hand on "
+        f"{name.get(most, f'block {most}')} with {kept[most] / _MEGABYTE:.1f} MB; the blocks pass on "
         f"{sum(outputs) / _MEGABYTE:.1f} MB."
     )
     return Drawing(figure, alt)

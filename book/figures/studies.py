@@ -28,13 +28,14 @@ def _plain(frame: Any, ticks: Sequence[float]) -> None:
 
 
 @in_style
-def epoch_curves(study: Study, variants: Sequence[str], *, column: str = "last_top1") -> Drawing:
+def epoch_curves(study: Study, variants: Sequence[str], *, column: str = "last_top1", tested: bool = False) -> Drawing:
     """A measure over the epochs, a line for each run.
 
     Args:
         study: with the runs.
         variants: up to five of its variants.
         column: of the table of epochs, from 0 to 1.
+        tested: whether a diamond after the last epoch shows each run's accuracy on the test images.
     """
     if not 1 <= len(variants) <= len(_COLOURS):
         raise ValueError(f"variants must be from 1 to {len(_COLOURS)}, got {len(variants)}")
@@ -47,7 +48,13 @@ def epoch_curves(study: Study, variants: Sequence[str], *, column: str = "last_t
             axes.plot(run.epochs["epoch"], values, ".-", color=colour, linewidth=1.5, label=label)
         ends = [[100 * run.epochs[column][place] for run in runs] for place in (0, -1)]
         (low, high), (worst, best) = ((min(values), max(values)) for values in ends)
-        words.append(f"{variant}: {low:.0f} to {high:.0f} after the first epoch, {worst:.0f} to {best:.0f} at the end")
+        said = f"{variant}: {low:.0f} to {high:.0f} after the first epoch, {worst:.0f} to {best:.0f} at the end"
+        if tested:
+            values = [100 * value for value in study.values(variant)]
+            after = [run.epochs["epoch"][-1] + 0.5 for run in runs]
+            axes.plot(after, values, "D", color=colour, markersize=5, clip_on=False)
+            said += f", {min(values):.0f} to {max(values):.0f} on the test images"
+        words.append(said)
     axes.set(xlabel="epoch", ylabel="top-1, %", ylim=(0, 100))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
     return Drawing(figure, f"Lines of accuracy over the epochs in per cent, one for each seed. {'; '.join(words)}.")

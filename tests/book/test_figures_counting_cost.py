@@ -73,7 +73,7 @@ def test_what_is_kept_stands_behind_what_is_handed_on() -> None:
     (frame,) = drawing.figure.axes
     kept, outputs = ([bar.get_height() for bar in bars] for bars in frame.containers)
     assert (kept, outputs) == ([3, 5, 1, 0.5], [1, 2, 0.5, 0.1])
-    assert "keeps 9.5 MB in all, most in block 1 with 5.0 MB; the blocks hand on 3.6 MB" in drawing.alt
+    assert "keeps 9.5 MB in all, most in block 1 with 5.0 MB; the blocks pass on 3.6 MB" in drawing.alt
     assert "most in the stem with" in figures.kept_by_feature([9e6, 1e6, 1e6, 1e6], [1e6] * 4).alt
     with pytest.raises(ValueError, match="outputs must hold one size for each of 3 features, got 2"):
         figures.kept_by_feature([1e6] * 3, [1e6] * 2)

@@ -52,11 +52,24 @@ def test_every_run_is_a_line_on_one_scale() -> None:
     assert frame.lines[0].get_color() == frame.lines[1].get_color() != frame.lines[2].get_color()
     assert frame.get_ylim() == (0, 100)
     assert "bare: 10 to 20 after the first epoch, 60 to 70 at the end; whole: 20 to 30 after" in drawing.alt
+    assert "test images" not in drawing.alt
     with pytest.raises(ValueError, match="variant must be one of"):
         figures.epoch_curves(STUDY, ["other"])
     for count in (0, 6):
         with pytest.raises(ValueError, match=f"variants must be from 1 to 5, got {count}"):
             figures.epoch_curves(STUDY, ["bare"] * count)
+
+
+def test_accuracy_on_the_test_images_stands_after_the_last_epoch() -> None:
+    drawing = figures.epoch_curves(STUDY, ["bare", "whole"], tested=True)
+    (frame,) = drawing.figure.axes
+    marks = [line for line in frame.lines if line.get_marker() == "D"]
+    assert [[tuple(map(float, point)) for point in mark.get_xydata()] for mark in marks] == [
+        [(3.5, 60), (3.5, 70)],
+        [(3.5, 80), (3.5, 90)],
+    ]
+    assert [mark.get_color() for mark in marks] == [frame.lines[0].get_color(), frame.lines[3].get_color()]
+    assert "60 to 70 at the end, 60 to 70 on the test images; whole: 20 to 30 after" in drawing.alt
 
 
 def test_gains_are_dots_and_their_mean() -> None:
