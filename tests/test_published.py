@@ -19,7 +19,7 @@ OURS = [row for row in facts.published() if "variant" in row]
 CELLS = [(row, metric) for row in OURS for metric in ("macs", "params")]
 REPRODUCED = [cell for cell in CELLS if cell[0][cell[1]]["reproduced"] != "no"]
 MISSING = [cell for cell in CELLS if cell[0][cell[1]]["reproduced"] == "no"]
-UNITS = {"one": 1, "millions": 10**6, "thousand millions": 10**9}
+UNITS = {"one": 1, "millions": 10**6, "billions": 10**9}
 
 
 def cell_id(row: dict[str, Any], metric: str) -> str:

@@ -50,8 +50,8 @@ def power(value: float) -> str:
     if value == 0 or 0.01 <= value < 1000:
         return f"{value:.1g}" if value else "0"
     digit, exponent = f"{value:.0e}".split("e")
-    return f"{digit} · 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}".replace(
-        "1 · ", "", 1 if digit == "1" else 0
+    return f"{digit}\u00a0·\u00a010{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}".replace(
+        "1\u00a0·\u00a0", "", 1 if digit == "1" else 0
     )
 
 

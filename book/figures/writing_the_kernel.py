@@ -18,7 +18,7 @@ from mnv3lib._checks import one_of
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["NAMES", "ROW_STEPS", "TILE_STEPS", "Sketch", "Table", "decisions", "depthwise_row", "engine_files",
+__all__ = ["NAMES", "ROW_STEPS", "TILE_STEPS", "Sketch", "decisions", "depthwise_row", "engine_files",
            "register_tile", "tallest", "tile_choices", "times_the_floor"]  # fmt: skip
 
 #: What the steps are called.
@@ -270,36 +270,6 @@ def engine_files() -> list[tuple[str, int, str, str]]:
         sentence = re.split(r"\.\s|\.$|:\s", about.replace("\n", " "), maxsplit=1)[0]
         found.append((name, len(text.splitlines()), sentence, where))
     return found
-
-
-class Table:
-    """Rows below the names of their columns; whole numbers stand at the right. Markdown's tables do not reach the page.
-
-    A cell of several lines is broken between them and nowhere else.
-
-    Args:
-        columns: their names.
-        rows: a cell for each column.
-    """
-
-    def __init__(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        self.columns, self.rows = tuple(columns), [tuple(row) for row in rows]
-        if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError(f"rows must have {len(self.columns)} cells, as columns has, got {self.rows!r}")
-
-    def _repr_html_(self) -> str:
-        def cell(value: object, tag: str = "td") -> str:
-            style = f"text-align:{'right' if isinstance(value, int) else 'left'}"
-            text = escape(str(value)).replace("\n", "<br>")
-            return f'<{tag} style="{style}{";white-space:nowrap" if "<br>" in text else ""}">{text}</{tag}>'
-
-        head = "".join(cell(name, "th") for name in self.columns)
-        body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in self.rows)
-        return f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-    def __repr__(self) -> str:
-        lines = (" | ".join(map(str, row)) for row in (self.columns, *self.rows))
-        return "\n".join(line.replace("\n", " ") for line in lines)
 
 
 #: What may be used besides float32, and how the table of decisions calls it.

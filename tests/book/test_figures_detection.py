@@ -121,9 +121,7 @@ def test_right_and_wrong_detections_have_their_colours() -> None:
 
 def test_boxes_are_drawn_where_they_are() -> None:
     groups = {"some": torch.tensor([[1.0, 2, 5, 8], [0.0, 0, 4, 4]]), "none": torch.zeros(0, 4)}
-    drawing = boxes_over(
-        torch.rand(3, 16, 16), groups, title="A title", grid=4, objects=torch.tensor([[3.0, 3, 9, 9]])
-    )
+    drawing = boxes_over(torch.rand(3, 16, 16), groups, title="A title", grid=4, objects=torch.tensor([[3.0, 3, 9, 9]]))
     axes: Any = drawing.figure.axes[0]
     corners = [(*box.get_xy(), box.get_width(), box.get_height()) for box in axes.patches]
     assert corners == [(1, 2, 4, 6), (0, 0, 4, 4), (3, 3, 6, 6)]

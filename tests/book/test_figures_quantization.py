@@ -134,7 +134,9 @@ def test_steps_stand_beside_their_bars() -> None:
     left, right = drawing.figure.axes
     assert [bar.get_width() for bar in left.patches] == [7.4, 11]
     assert [bar.get_width() for bar in right.patches] == [3]
-    assert drawing.alt == ("Bars of steps out of 255. h-swish below 0: block 4 7, block 5 11; mean of a channel: block 4 3.")
+    assert drawing.alt == (
+        "Bars of steps out of 255. h-swish below 0: block 4 7, block 5 11; mean of a channel: block 4 3."
+    )
 
 
 def test_times_are_those_of_the_same_engine_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

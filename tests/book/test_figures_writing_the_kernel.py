@@ -222,7 +222,13 @@ def test_decisions_compare_ours_with_the_best_other() -> None:
     ]
     assert figures.decisions([{"cpu": "a core", "results": results}]) == [
         ("a core", 1, "float32", "engine 0.30\n< OpenVINO 0.40", "engine 0.30\n< OpenVINO 0.40"),
-        ("a core", 1, "8 bits allowed", "OpenVINO, int8 0.25\n≈ engine 0.30", "engine, int8 0.10\n< OpenVINO, int8 0.25"),
+        (
+            "a core",
+            1,
+            "8 bits allowed",
+            "OpenVINO, int8 0.25\n≈ engine 0.30",
+            "engine, int8 0.10\n< OpenVINO, int8 0.25",
+        ),
     ]
 
 
@@ -255,14 +261,3 @@ def test_what_the_chapter_concludes_is_in_the_table() -> None:
         else:
             assert small.startswith("engine 0")
             assert re.search(r"OpenVINO, int8 [\d.]+\n≈|≈ OpenVINO, int8", large), (cpu, batch)
-
-
-def test_a_table_is_html_and_text() -> None:
-    table = figures.Table(("file", "lines"), [("a <b>", 12)])
-    assert repr(table) == "file | lines\na <b> | 12"
-    assert repr(figures.Table(("file",), [("a\nb",)])) == "file\na b"
-    assert 'white-space:nowrap">a<br>b</td>' in figures.Table(("file",), [("a\nb",)])._repr_html_()
-    html = table._repr_html_()
-    assert '<td style="text-align:left">a &lt;b&gt;</td><td style="text-align:right">12</td>' in html
-    with pytest.raises(ValueError, match="rows must have 2 cells"):
-        figures.Table(("file", "lines"), [("a",)])

@@ -21,7 +21,7 @@ def published(table: str) -> Table:
     Args:
         table: ``"table9"``, ``"tf-slim"`` or ``"torchvision"``.
     """
-    scales = {"millions": MILLION, "thousand millions": 1000 * MILLION}
+    scales = {"millions": MILLION, "billions": 1000 * MILLION}
     units = facts.table(table)["units"]
     rows, notes = [], []
     for line in facts.published(table=table):
