@@ -249,7 +249,8 @@ def test_a_paired_ratio_decides_before_the_intervals_do(
     ]
     results = [{"network": f"mobilenet_v3_{size}", "batch": 1, "lines": lines} for size in ("small", "large")]
     ((*_, small, large),) = figures.decisions([{"cpu": "a core", "results": results}])
-    assert small == large and f"\n{sign} " in small
+    assert small == large
+    assert f"\n{sign} " in small
 
 
 def test_what_the_chapter_concludes_is_in_the_table() -> None:

@@ -45,6 +45,9 @@ def _timm(name: str) -> nn.Module:
     return timm.create_model(name, pretrained=False)
 
 
+#: The colours of ImageNet's photographs, from 0 to 1: red, green, blue.
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "standard deviation": (0.229, 0.224, 0.225)}
+WHOSE = "ImageNet's: " + "; ".join(f"{what} {plain(values)}" for what, values in IMAGENET.items()) + "."
 PREPROCESSING = ["weights", "shorter side to", "crop", "interpolation", "mean", "standard deviation"]
 
 
@@ -73,7 +76,7 @@ def torchvision_preprocessing() -> Table:
         (weights,) = models.get_model_weights(name)
         shown = f"`{name}`<br>`{weights.name}`"
         rows.append([shown, size, NOTHING, "bilinear", _three(inside.image_mean), _three(inside.image_std)])
-    return Table(PREPROCESSING, rows)
+    return Table(PREPROCESSING, rows, [WHOSE])
 
 
 def timm_preprocessing() -> Table:
@@ -97,9 +100,12 @@ def timm_preprocessing() -> Table:
             notes.append(
                 f"`{name}` was also evaluated at {tested}, the shorter side to {int(tested / about.test_crop_pct)}."
             )
-    return Table(PREPROCESSING, rows, notes)
+    return Table(PREPROCESSING, rows, [WHOSE, *notes])
 
 
 def _three(values: Iterable[float]) -> str:
-    found = [plain(value) for value in values]
-    return found[0] if len(set(found)) == 1 else ", ".join(found)
+    """One number that stands for three, or whose three numbers they are."""
+    found = tuple(values)
+    if found in IMAGENET.values():
+        return "ImageNet's"
+    return plain(found[0]) if len(set(found)) == 1 else plain(found)
