@@ -1,6 +1,6 @@
 """Run the book's notebooks in place and store them in one form.
 
-    python tools/notebooks.py              run and tidy every notebook under book/
+    python tools/notebooks.py              run and tidy every notebook under book/, and note how long each ran
     python tools/notebooks.py FILE ...     run and tidy these
     python tools/notebooks.py --tidy       tidy only, without running
     python tools/notebooks.py --check      say which are not tidy, and fail if one is not
@@ -10,15 +10,20 @@ explorer keeps its state in its HTML), the kernel named without its version, cel
 cell's place, streams in one piece. The first cell, which fetches the book for a copy elsewhere, is ``first_cell.py``
 with the address in ``_config.yml``. Solutions stand in cells of their own, folded in JupyterLab and on Colab. A cell
 that raises or writes to stderr is an error and leaves the file as it was.
+
+Run times are of the whole book or not kept: those of a few notebooks, from another day or another machine, would stand
+in one table with the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,7 @@ from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
+RUN_TIMES = BOOK / "_data" / "run_times.json"
 TIMEOUT = 180
 FIRST_CELL = Path(__file__).resolve().with_name("first_cell.py")
 
@@ -194,15 +200,32 @@ def execute(notebook: NotebookNode, folder: Path, name: str, timeout: int = TIME
     return notebook
 
 
-def run(path: Path, timeout: int = TIMEOUT) -> None:
-    """Run a notebook and store it tidy; leave the file alone if a cell failed."""
+def run(path: Path, timeout: int = TIMEOUT) -> int:
+    """Run a notebook and store it tidy; leave the file alone if a cell failed. Return the seconds that it took."""
     start = time.perf_counter()
     notebook = execute(tidy(read(path)), path.parent, path.name, timeout)
     found = faults(notebook)
     if found:
         raise NotebookError("\n".join(found))
     path.write_text(dump(tidy(notebook)), encoding="utf-8")
-    print(f"{path.name}: ran in {time.perf_counter() - start:.0f} s")
+    seconds = round(time.perf_counter() - start)
+    print(f"{path.name}: ran in {seconds} s")
+    return seconds
+
+
+def write_run_times(seconds: Mapping[str, int], cpu: str) -> None:
+    """Keep how long each notebook ran, by its name, and on which processor; all or nothing."""
+    text = json.dumps({"cpu": cpu, "seconds": dict(sorted(seconds.items()))}, indent=1)
+    unfinished = RUN_TIMES.with_suffix(".unfinished")
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    os.replace(unfinished, RUN_TIMES)
+
+
+def processor() -> str:
+    """Return the processor's name with its widest vectors, as the files of measured speeds have it."""
+    from mnv3lib.provenance import made
+
+    return str(made(None, threads=1)["cpu"])
 
 
 def is_tidy(path: Path) -> bool:
@@ -221,6 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     bad = 0
+    seconds: dict[str, int] = {}
     for path in sources(options.paths):
         try:
             if options.check:
@@ -230,10 +254,12 @@ def main(arguments: list[str] | None = None) -> int:
             elif options.tidy:
                 path.write_text(dump(tidy(read(path))), encoding="utf-8")
             else:
-                run(path, options.timeout)
+                seconds[path.stem] = run(path, options.timeout)
         except NotebookError as error:
             bad += 1
             print(f"{path.name}: {error}", file=sys.stderr)
+    if seconds and not bad and not options.paths:
+        write_run_times(seconds, processor())
     return 1 if bad else 0
 
 

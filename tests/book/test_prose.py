@@ -26,6 +26,7 @@ PAGES = {
         "7": "size of .venv in GB, measured when requirements.txt was pinned",
         "20": "reading time in minutes, as the chapters print it",
     },
+    "about.md": {"4.0": "the version of a licence", "2.0": "the version of a licence"},
     "api.md": {},
     "changelog.md": {},
     "glossary.md": {},

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from bs4 import BeautifulSoup
@@ -102,10 +103,16 @@ def asserts(cell: NotebookNode) -> bool:
     return any(isinstance(node, ast.Assert) for node in ast.walk(tree))
 
 
+@lru_cache(maxsize=64)  # the outputs of a notebook, which several rules look at and none changes
+def parsed(page: str) -> BeautifulSoup:
+    """Return the tree of an HTML or SVG text."""
+    return BeautifulSoup(page, "html.parser")
+
+
 def html_outputs(notebook: NotebookNode) -> Iterator[tuple[int, BeautifulSoup]]:
     """Return the HTML and SVG outputs with the places of their cells."""
     for place, cell in code_cells(notebook):
         for output in cell.outputs:
             for kind in ("text/html", "image/svg+xml"):
                 if kind in output.get("data", {}):
-                    yield place, BeautifulSoup(output.data[kind], "html.parser")
+                    yield place, parsed(output.data[kind])

@@ -19,10 +19,11 @@ TRAINING = ("11_training_recipe", "12_transfer_learning", "13_scaling_out")
 
 @dataclass(frozen=True)
 class Item:
-    """One item: what it asks for, and the rules that say what is wrong."""
+    """One item: what it asks for, the rules that say what is wrong, and whether a chapter has to meet it."""
 
     asks: str
     rules: tuple[Rule, ...]
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,15 @@ ITEMS = (
         "By hand first: in its first half, a cell computes an operation on numbers small enough to check on paper.",
         (spread.not_by_hand,),
     ),
-    Item("Three cells or more assert something, mostly that two computations agree.", (rules.without_parity,)),
+    Item(
+        "Three cells or more assert something, mostly that two computations agree.",
+        (rules.without_parity,),
+        required=True,
+    ),
     Item(
         "Every number in the prose is printed by a checked cell or stands in the fact file with its source.",
         (prose.undeclared,),
+        required=True,
     ),
     Item(
         f"There is a figure for every {spread.WORDS_A_FIGURE} words, each with a caption and a number, and the text "
@@ -77,6 +83,7 @@ ITEMS = (
     Item(
         "Every picture says in words what there is to see, in each form in which it is stored.",
         (rules.pictures_without_words, rules.unseen_before_a_run),
+        required=True,
     ),
     Item(
         "There is something to move: a prediction is asked for before, and what is to see is said after.",
@@ -90,6 +97,7 @@ ITEMS = (
             exercises.overwritten_answers,
             exercises.open_solutions,
         ),
+        required=True,
     ),
     Item(
         f"{chapters.QUESTIONS} questions of recall or more have an answer and a word on each wrong option.",
@@ -100,6 +108,7 @@ ITEMS = (
         f"All cells run in order and without an error, in {SECONDS} seconds at most; in {TRAINING_SECONDS} in a "
         "chapter that trains.",
         (rules.not_executed_in_order, rules.errors),
+        required=True,
     ),
     Item(
         f"It closes with a summary of at most {chapters.SENTENCES} sentences, the terms of the chapter, what to read "
@@ -108,6 +117,7 @@ ITEMS = (
     ),
 )
 TIMED = 14
+ENOUGH = 13  # points of a chapter, with all items that are required
 
 
 def limit(stem: str) -> int:
