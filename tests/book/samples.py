@@ -8,8 +8,9 @@ import json
 import notebooks
 from form.beliefs import BELIEFS, unrefuted_beliefs
 from form.chapters import QUESTIONS
-from form.reading import code_cells
+from form.reading import HIDDEN, code_cells, tags
 from form.rules import Rule
+from form.spread import BETWEEN, BY_HAND
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -92,6 +93,20 @@ def good() -> NotebookNode:
     notebook = new_notebook(cells=cells)
     for count, (_, cell) in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
+    return notebooks.tidy(notebook)
+
+
+def excellent() -> NotebookNode:
+    """Return a good notebook that meets every item of the rubric: with words between its cells, and one by hand."""
+    notebook = good()
+    shown = [cell for _, cell in code_cells(notebook) if not HIDDEN & tags(cell)]
+    shown[0].metadata["tags"] = [BY_HAND]
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if cell in shown:
+            cells.append(new_markdown_cell("word " * BETWEEN[0]))
+    notebook.cells = cells
     return notebooks.tidy(notebook)
 
 
