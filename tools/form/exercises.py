@@ -85,7 +85,8 @@ def bound_names(cell: NotebookNode) -> set[str]:
 
 def overwritten_answers(notebook: NotebookNode) -> list[str]:
     """What the reader writes survives *Run All*: no later cell gives a stub's name another value."""
-    found, asked = [], {}
+    found: list[str] = []
+    asked: dict[str, int] = {}
     for place, cell in code_cells(notebook):
         found += [f"cell {place} overwrites {name} of cell {asked[name]}" for name in bound_names(cell) & set(asked)]
         asked.update(dict.fromkeys(stub_names(cell), place))

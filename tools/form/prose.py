@@ -99,7 +99,7 @@ def fact_numbers() -> set[Decimal]:
     return numbers(files("mnv3lib").joinpath("facts.yaml").read_text(encoding="utf-8"))
 
 
-#: Reading and run times stand in one line at the head of a chapter; test_notebooks.py prints what it measured.
+#: Reading and run times stand in one line at the head of a chapter; the tests print what they measured.
 TIMES = re.compile(r"^Reading: \d+ minutes\. All cells together: about \d+ seconds.*$", re.MULTILINE)
 
 
