@@ -94,7 +94,7 @@ NUMBERED = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.stem)]
 @pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
 def test_a_title_has_the_chapters_number_and_a_word_to_search_for(path: Path) -> None:
     title = next(line for line in prose(nbformat.read(path, as_version=4)).split("\n") if line.startswith("# "))
-    assert re.fullmatch(rf"# {int(path.stem[:2])} · [^:]+: \S.+", title)
+    assert re.fullmatch(rf"# {int(path.stem[:2])}\u00a0·\u00a0[^:]+: \S.+", title)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
