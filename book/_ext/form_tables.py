@@ -45,10 +45,10 @@ def items() -> list[str]:
 
 
 def judged(*, chapters: bool) -> list[str]:
-    """The table of the chapters or of the others, where it was measured, and why chapters miss what they miss."""
+    """The table of the chapters or of the others; what a chapter misses, and why, is not asked of the others."""
     found = table.lines(chapters=chapters)
     body = [table.HEADER, SIDES, *table.rows(found)]
-    text = ["| " + " | ".join(line) + " |" for line in body]
+    text = ["| " + " | ".join(line if chapters else line[:-1]) + " |" for line in body]
     if not chapters:
         return text
     cpu, _ = table.run_times()

@@ -100,7 +100,7 @@ ITEMS = (
         required=True,
     ),
     Item(
-        f"{chapters.QUESTIONS} questions of recall or more have an answer and a word on each wrong option.",
+        f"At least {chapters.QUESTIONS} questions of recall have an answer and a word on each wrong option.",
         (chapters.poor_recall,),
     ),
     Item("A false belief is quoted with its source, and a cell refutes it.", (beliefs.nothing_refuted,)),

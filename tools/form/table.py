@@ -48,10 +48,11 @@ def line(path: Path, seconds: int | None) -> Line:
     """Read a notebook and judge it."""
     notebook = nbformat.read(path, as_version=4)
     text = prose(notebook)
-    title = next(line for line in text.split("\n") if line.startswith("# "))
+    heading = next(line for line in text.split("\n") if line.startswith("# "))
+    title = heading.removeprefix("# ").removeprefix("Appendix: ").partition(":")[0]
     return Line(
         stem=path.stem,
-        title=title.removeprefix("# ").removeprefix("Appendix: ").partition(":")[0],
+        title=title[0].upper() + title[1:],
         words=words(notebook),
         figures=figures(notebook),
         exercises=len(re.findall(r"\{exercise(?:-start)?\}", text)),
