@@ -29,8 +29,9 @@ def dials(points: Mapping[tuple[float, int], tuple[float, float, float]]) -> Dra
     }
     alt = []
     for axes, column, unit in zip(panels, (0, 1), ("million multiply-adds", "ms on a Pixel 1"), strict=True):
+        sides = (1, -1) if column else (-1, 1)  # names to the right or left: away from the other curve
         for (dial, found), colour, marker, side in zip(
-            turned.items(), (COLOURS["orange"], ACCENT), "o^", (1, -1), strict=True
+            turned.items(), (COLOURS["orange"], ACCENT), "o^", sides, strict=True
         ):
             ordered = sorted(found.items(), key=lambda pair: pair[1][column])
             xs, ys = [values[column] for _, values in ordered], [values[2] for _, values in ordered]
@@ -47,7 +48,7 @@ def dials(points: Mapping[tuple[float, int], tuple[float, float, float]]) -> Dra
         ticks = [[50, 100, 200, 400], [10, 20, 40, 80]][column]
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.margins(x=0.12, y=0.14)
+        axes.margins(x=0.12 if column else 0.3, y=0.22)
         axes.set(xlabel=unit, ylabel="top-1, %")
     figure.legend(loc="outside upper center", ncols=2)
     said = "; ".join(alt)
