@@ -12,7 +12,7 @@ from mnv3lib._checks import positive_int
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["bill", "distances", "lives", "plan_curve", "shares", "step_parts"]
+__all__ = ["bill", "lives", "plan_curve", "relative_errors", "shares", "step_parts"]
 
 _COLOURS = (ACCENT, COLOURS["orange"], COLOURS["green"], COLOURS["purple"])
 _LOST = COLOURS["vermilion"]
@@ -75,12 +75,12 @@ def shares(deals: Mapping[str, Sequence[Sequence[int]]], *, images: int) -> Draw
 
 
 @in_style
-def distances(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Drawing:
-    """Distances over the size of a shard on logarithmic axes, with dotted lines that halve when the size quadruples.
+def relative_errors(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Drawing:
+    """Relative errors over shards of some sizes, on logarithmic axes; dotted lines halve when the size quadruples.
 
     Args:
         sizes: images of a shard.
-        curves: name to a distance for each size, up to four; drawn to three decimals.
+        curves: name to an error for each size, up to four; drawn to three decimals.
     """
     if not 1 <= len(curves) <= len(_COLOURS):
         raise ValueError(f"curves must be from 1 to {len(_COLOURS)}, got {len(curves)}")
@@ -94,7 +94,9 @@ def distances(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Dr
         ends = [sizes[0], sizes[-1]]
         axes.plot(ends, [start * low * (size / sizes[-1]) ** -0.5 for size in ends], color=REFERENCE, linewidth=1,
                   linestyle=":", zorder=0)  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="images in a shard", ylabel="distance", ylim=(low / 1.3, 1.3 * high))
+    axes.set(
+        xscale="log", yscale="log", xlabel="images in a shard", ylabel="relative error", ylim=(low / 1.3, 1.3 * high)
+    )
     axes.set_xticks(sizes, [str(size) for size in sizes])
     heights = [height for height in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2) if low / 1.3 <= height <= 1.3 * high]
     axes.set_yticks(heights, [f"{height:g}" for height in heights])
@@ -102,7 +104,9 @@ def distances(sizes: Sequence[int], curves: Mapping[str, Sequence[float]]) -> Dr
     axes.yaxis.set_minor_locator(NullLocator())
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5, columnspacing=1)
     said = "; ".join(f"{name} from {values[0]:.2f} to {values[-1]:.2f}" for name, values in curves.items())
-    return Drawing(figure, f"Lines on logarithmic axes over shards of {sizes[0]} to {sizes[-1]} images: {said}.")
+    return Drawing(
+        figure, f"Lines of relative errors on logarithmic axes over shards of {sizes[0]} to {sizes[-1]} images: {said}."
+    )
 
 
 @in_style

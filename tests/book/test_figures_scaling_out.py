@@ -77,26 +77,26 @@ def _rgba(colour: str) -> Any:
     return to_rgba(colour)
 
 
-def test_distances_and_their_guides() -> None:
+def test_relative_errors_and_their_guides() -> None:
     sizes, curves = (2, 8, 32), {"stem": (0.4, 0.2, 0.1), "end": (1.0, 0.9, 0.8)}
-    drawing = figures.distances(sizes, curves)
+    drawing = figures.relative_errors(sizes, curves)
     (frame,) = drawing.figure.axes
     for line, values in zip(frame.lines, curves.values(), strict=False):
         assert tuple(line.get_xdata()) == sizes
         assert tuple(line.get_ydata()) == values
     guides = [line.get_ydata() for line in frame.lines if line.get_linestyle() == ":"]
     assert guides
-    for first, last in guides:  # sixteen times the images, a quarter of the distance
+    for first, last in guides:  # sixteen times the images, a quarter of the error
         assert first / last == pytest.approx(4)
     assert (frame.get_xscale(), frame.get_yscale()) == ("log", "log")
     assert frame.get_ylim() == pytest.approx((0.1 / 1.3, 1.3))
     assert drawing.alt.endswith("over shards of 2 to 32 images: stem from 0.40 to 0.10; end from 1.00 to 0.80.")
     # Drawn to three decimals; the words are rounded once only, as where the chapter prints the same numbers.
-    finer = figures.distances(sizes, {"stem": (0.50471, 0.2, 0.1)})
+    finer = figures.relative_errors(sizes, {"stem": (0.50471, 0.2, 0.1)})
     assert finer.figure.axes[0].lines[0].get_ydata()[0] == 0.505
     assert "stem from 0.50 to 0.10" in finer.alt
     with pytest.raises(ValueError, match="curves must be from 1 to 4, got 0"):
-        figures.distances(sizes, {})
+        figures.relative_errors(sizes, {})
 
 
 def test_a_second_life_repeats_what_was_not_saved() -> None:
