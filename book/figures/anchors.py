@@ -67,9 +67,11 @@ def best_overlap(curves: Mapping[str, Mapping[int, float]]) -> Drawing:
     """For square objects by side: at how many of their positions some anchor overlaps enough; a line for each set."""
     figure, axes = new_figure(height=3.6)
     words = []
-    styles = (("vermilion", "o-"), ("sky", "s-"), ("blue", "^-"), ("orange", ".:"))  # the last one may lie on others
+    styles = (("vermilion", "o-"), ("sky", "s-"), ("blue", "^-"), ("orange", "o"))  # the last one lies on others
     for (name, curve), (colour, style) in zip(curves.items(), styles, strict=False):
-        axes.plot(list(curve), [100 * part for part in curve.values()], style, color=COLOURS[colour], label=name)
+        hollow = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 2} if style == "o" else {}
+        ys = [100 * part for part in curve.values()]
+        axes.plot(list(curve), ys, style, color=COLOURS[colour], label=name, **hollow)
         words.append(f"{name}: " + ", ".join(f"{part:.0%} at {side}" for side, part in curve.items()))
     axes.set_xscale("log", base=2)
     sides = list(next(iter(curves.values())))

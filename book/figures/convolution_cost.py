@@ -232,5 +232,5 @@ def intensities(layers: Mapping[str, Sequence[tuple[float, float]]]) -> Drawing:
     axes.set_yticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
     axes.minorticks_off()
     axes.set(xlabel="M multiply-adds of the layer", ylabel="intensity", ylim=(1, 130))
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     return Drawing(figure, f"Points on logarithmic axes, multiply-adds for each value moved: {'; '.join(parts)}.")

@@ -115,7 +115,7 @@ def split_scores(scores: Mapping[str, tuple[float, float]], *, chance: float = 0
         frame.bar_label(bars, [f"{value:.0%}" for value in values], padding=10)
     for name, (true, drawn) in scores.items():
         said.append(f"{' '.join(name.split())} {true:.0%} and {drawn:.0%}")
-    frame.axvline(chance, color=REFERENCE, linestyle=":")
+    frame.axvline(chance, color=REFERENCE, linestyle=":", label="guessing")
     frame.set_yticks(places, list(scores))
     frame.invert_yaxis()
     frame.set_xlim(0, 1.22)

@@ -26,7 +26,7 @@ def jpeg(picture: Image.Image, alt: str) -> Shown:
     """
     buffer = io.BytesIO()
     picture.save(buffer, "jpeg", quality=82, optimize=True, progressive=True)
-    return Shown(data=buffer.getvalue(), format="jpeg", alt=alt)  # type: ignore[no-untyped-call]
+    return Shown(data=buffer.getvalue(), format="jpeg", alt=alt)
 
 
 class Photographs(Drawing):

@@ -148,7 +148,7 @@ def accuracy(found: Mapping[str, Mapping[int, float]], reference: float, chance:
         words.append(f"{name}: " + ", ".join(f"{bit} bits {values[bit]:.0%}" for bit in bits))
     for height, text in ((reference, "float32"), (chance, "guessing")):
         axes.axhline(height, color=REFERENCE, linestyle="--", linewidth=1.5)
-        axes.annotate(text, (0, height), (0, 4), textcoords="offset points")
+        axes.annotate(text, (len(bits) - 1, height), (0, 4), textcoords="offset points", ha="right")
     axes.set_xticks(range(len(bits)), [str(bit) for bit in bits])
     axes.set(ylim=(0, 1.08), xlim=(-0.15, len(bits) - 0.85), xlabel="bits of a weight in a depthwise layer")
     axes.set_ylabel("top-1")

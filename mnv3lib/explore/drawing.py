@@ -22,7 +22,7 @@ __all__ = ["ON_PAPER", "PAPER", "WIDTH", "Drawing", "in_style", "new_figure", "s
 P = ParamSpec("P")
 R = TypeVar("R")
 
-WIDTH = 4.4  # inches; at 96 pixels an inch the 12-point text is still 11 pixels when a phone shrinks the figure
+WIDTH = 5.0  # inches; at 96 pixels an inch the 12-point text is still 11 pixels when a phone shrinks the figure
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _PAPER = "#040506"  # stands for the page's colour
 #: The box of an annotation that lies on lines, so that they do not cross it.
