@@ -161,7 +161,7 @@ def accuracy_over_work(panels: Mapping[str, Mapping[str, Curve]]) -> Drawing:
         frame.set_title(title, loc="left")
     frames.flat[-1].set_xlabel("million multiply-adds")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
-    return Drawing(figure, f"Accuracy in per cent over multiply-adds, by width. {'. '.join(words)}.")
+    return Drawing(figure, f"Accuracy in % over multiply-adds, by width. {'. '.join(words)}.")
 
 
 @in_style
