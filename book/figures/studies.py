@@ -57,7 +57,7 @@ def epoch_curves(study: Study, variants: Sequence[str], *, column: str = "last_t
         words.append(said)
     axes.set(xlabel="epoch", ylabel="top-1, %", ylim=(0, 100))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
-    return Drawing(figure, f"Lines of accuracy over the epochs in per cent, one for each seed. {'; '.join(words)}.")
+    return Drawing(figure, f"Lines of accuracy in % over the epochs, one for each seed. {'; '.join(words)}.")
 
 
 @in_style
