@@ -199,5 +199,4 @@ def scores(study: Study, variants: Mapping[str, str], *, measure: str, label: st
         words.append(f"{name} {mean:.2f} ({min(values):.2f} to {max(values):.2f})")
     axes.set_yticks(range(len(variants)), list(variants.values()))
     axes.set(ylim=(len(variants) - 0.5, -0.5), xlabel=label)
-    axes.grid(axis="x", color=REFERENCE, alpha=0.3)
     return Drawing(figure, f"{label} on test images, by seed. {'; '.join(words)}.")
