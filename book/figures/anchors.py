@@ -67,16 +67,18 @@ def best_overlap(curves: Mapping[str, Mapping[int, float]]) -> Drawing:
     """For square objects by side: at how many of their positions some anchor overlaps enough; a line for each set."""
     figure, axes = new_figure(height=3.6)
     words = []
-    styles = (("vermilion", "o-"), ("sky", "s-"), ("blue", "^-"), ("orange", "o"))  # the last one lies on others
+    # Rings without a line for the last one: it may lie on others, which have to be seen through it.
+    styles = (("vermilion", "o-"), ("sky", "s-"), ("blue", "^-"), ("orange", "o"))
     for (name, curve), (colour, style) in zip(curves.items(), styles, strict=False):
-        hollow = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 2} if style == "o" else {}
-        ys = [100 * part for part in curve.values()]
-        axes.plot(list(curve), ys, style, color=COLOURS[colour], label=name, **hollow)
+        ring = {"markerfacecolor": "none", "markersize": 11, "markeredgewidth": 2} if style == "o" else {}
+        axes.plot(
+            list(curve), [100 * part for part in curve.values()], style, color=COLOURS[colour], label=name, **ring
+        )
         words.append(f"{name}: " + ", ".join(f"{part:.0%} at {side}" for side, part in curve.items()))
     axes.set_xscale("log", base=2)
     sides = list(next(iter(curves.values())))
     axes.set_xticks(sides, [f"{side}" for side in sides])
     axes.set_xticks([], minor=True)
-    axes.set(xlabel="side of the object, pixels", ylabel="positions with IoU ≥ 0.5, %", ylim=(-4, 104))
+    axes.set(xlabel="side of the object, pixels", ylabel="positions with IoU ≥ 0.5, %", ylim=(-8, 108))
     figure.legend(loc="outside upper center", ncols=1, handlelength=1.5)
     return Drawing(figure, f"Lines of positions matched over the side of an object. {'; '.join(words)}.", dict(curves))

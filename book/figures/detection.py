@@ -18,7 +18,7 @@ from torchvision.ops import box_iou
 
 from mnv3lib.data import DigitScenes
 from mnv3lib.data.scene_config import SceneOptions
-from mnv3lib.explore.drawing import ON_PAPER, Drawing, in_style, new_figure
+from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
 __all__ = ["boxes_over", "crowded", "found_in", "learning", "many_digits", "maps_over", "precision_over_recall",
@@ -227,7 +227,7 @@ def precision_over_recall(points: Sequence[tuple[float, float]], average: float)
     axes.step([0, *recall], [best[0], *best], where="pre", color=ACCENT)
     axes.plot(recall, precision, "o", color=COLOURS["orange"])
     for number, point in enumerate(points, start=1):
-        axes.annotate(f"{number}", point, (0, -16), textcoords="offset points", ha="center", bbox=ON_PAPER)
+        axes.annotate(f"{number}", point, (0, -16), textcoords="offset points", ha="center")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.08), ylim=(0, 1.12))
     said = "; ".join(f"{r:.2f}, {p:.2f}" for r, p in points)
     return Drawing(figure, f"Recall and precision after each detection: {said}. Average precision {average:.2f}.",

@@ -146,13 +146,14 @@ def accuracy(found: Mapping[str, Mapping[int, float]], reference: float, chance:
         bits = sorted(values, reverse=True)
         axes.plot(range(len(bits)), [values[bit] for bit in bits], color=colour, marker=marker, label=name)
         words.append(f"{name}: " + ", ".join(f"{bit} bits {values[bit]:.0%}" for bit in bits))
-    for height, text in ((reference, "float32"), (chance, "guessing")):
+    # Each name stands at the end of its line that the curves leave free.
+    for height, text, at, side in ((reference, "float32", len(bits) - 1, "right"), (chance, "guessing", 0, "left")):
         axes.axhline(height, color=REFERENCE, linestyle="--", linewidth=1.5)
-        axes.annotate(text, (len(bits) - 1, height), (0, 4), textcoords="offset points", ha="right")
+        axes.annotate(text, (at, height), (0, 4), textcoords="offset points", ha=side)
     axes.set_xticks(range(len(bits)), [str(bit) for bit in bits])
     axes.set(ylim=(0, 1.08), xlim=(-0.15, len(bits) - 0.85), xlabel="bits of a weight in a depthwise layer")
-    axes.set_ylabel("top-1")
-    axes.set_yticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+    axes.set_ylabel("top-1, %")
+    axes.set_yticks([0, 0.5, 1], ["0", "50", "100"])
     axes.legend(loc="lower left", bbox_to_anchor=(0, 0.2))
     alt = f"Top-1 over bits. {'; '.join(words)}. float32 {reference:.0%}, guessing {chance:.0%}."
     return Drawing(figure, alt, {"top1": {name: dict(values) for name, values in found.items()}})

@@ -107,7 +107,7 @@ def tile_choices(registers: int) -> Drawing:
             if (pixels, panels) in ours:
                 axes.barh(panels, 0.9, left=pixels - 0.45, height=0.86, color="none", linewidth=2.5,
                           edgecolor=COLOURS["vermilion"])  # fmt: skip
-            axes.annotate(f"{ratio:.1f}", (pixels, panels), ha="center", va="center", size=9)
+            axes.annotate(f"{ratio:.1f}", (pixels, panels), ha="center", va="center", size=11)
     axes.set(xlim=(0.4, highest + 0.6), ylim=(widest + 0.6, 0.4), xlabel="positions of a tile", ylabel="panels")
     axes.set_xticks(range(2, highest + 1, 2))
     axes.set_yticks(range(1, widest + 1))
