@@ -91,8 +91,8 @@ def test_a_drawing_may_be_shown_larger_than_it_is_drawn() -> None:
     plain, large_one = (Drawing(figure, "A staircase, drawn twice.", scale=scale) for scale in (1.0, 1.5))
     sizes = [re.search(r'viewBox="([^"]*)" width="(\d+)" height="(\d+)"', d._repr_svg_()) for d in (plain, large_one)]
     assert sizes[0][1] == sizes[1][1], "the same drawing"
-    assert [int(side) for side in sizes[1].groups()[1:]] == [round(1.5 * 422.4), round(1.5 * 326.4)]
-    assert large_one._repr_png_()[1]["width"] == round(1.5 * 422.4)
+    assert [int(side) for side in sizes[1].groups()[1:]] == [round(1.5 * 480), round(1.5 * 326.4)]
+    assert large_one._repr_png_()[1]["width"] == round(1.5 * 480)
     with pytest.raises(ValueError, match="scale must be a finite number > 0, got 0"):
         Drawing(figure, "Nothing.", scale=0)
 
