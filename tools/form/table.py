@@ -80,11 +80,6 @@ def lines(*, chapters: bool) -> list[Line]:
     return [line(BOOK / f"{stem}.ipynb", seconds.get(stem)) for stem in stems(chapters=chapters)]
 
 
-def grouped(number: int) -> str:
-    """An integer with narrow spaces between thousands."""
-    return f"{number:,}".replace(",", "\u202f")
-
-
 def literal(text: str) -> str:
     """Write a text so that Markdown shows it as it is."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
@@ -95,7 +90,7 @@ def rows(found: Iterable[Line]) -> list[list[str]]:
     return [
         [
             f"{{doc}}`{one.title} <{one.stem}>`",
-            grouped(one.words),
+            f"{one.words:,}",
             str(one.figures),
             str(one.exercises),
             str(one.asserting),
