@@ -8,8 +8,9 @@
 Tidy means: a change that shows in a diff is a change that somebody made. No execution times, no widget models (the
 explorer keeps its state in its HTML), the kernel named without its version, cell ids that depend on nothing but the
 cell's place, streams in one piece. The first cell, which fetches the book for a copy elsewhere, is ``first_cell.py``
-with the address in ``_config.yml``. Solutions stand in cells of their own, folded in JupyterLab and on Colab. A cell
-that raises or writes to stderr is an error and leaves the file as it was.
+with the address in ``_config.yml``. Solutions stand in cells of their own, folded in JupyterLab and on Colab; code that
+is a link on the page, or not there, is folded in JupyterLab. A cell that raises or writes to stderr is an error and
+leaves the file as it was.
 
 Run times are of the whole book or not kept: those of a few notebooks, from another day or another machine, would stand
 in one table with the rest.
@@ -47,6 +48,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 NOISE = ("execution", "ExecuteTime", "collapsed", "scrolled", "vscode", "colab", "outputId", "trusted")
 # What folds a cell in JupyterLab and on Colab; solutions have it, and no other cell.
 FOLDING = ("jupyter", "cellView")
+# The tags of cells whose code is a link on the page, or not there.
+ASIDE = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
 
 class NotebookError(Exception):
@@ -156,6 +159,8 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
         cell.metadata = NotebookNode(kept)
         if solves:
             fold(cell)
+        elif ASIDE & set(cell.metadata.get("tags", [])):
+            cell.metadata["jupyter"] = NotebookNode(source_hidden=True)
         if cell.cell_type == "code":
             cell.outputs = [tidy_output(output) for output in merge_streams(cell.outputs)]
     return notebook

@@ -140,6 +140,10 @@ BROKEN: dict[str, tuple[Rule, Callable[[NotebookNode], object]]] = {
     "no stub": (overwritten_answers, lambda n: [c.update(source="pass") for c in checks(n)]),
     "a solution in sight in JupyterLab": (open_solutions, lambda n: checks(n)[1].metadata.pop("jupyter")),
     "a solution in sight on Colab": (open_solutions, lambda n: checks(n)[1].metadata.pop("cellView")),
+    "code that draws, open in JupyterLab": (
+        open_solutions,
+        lambda n: next(c for c in n.cells if "hide-input" in c.metadata.get("tags", [])).metadata.pop("jupyter"),
+    ),
     "a folded stub": (open_solutions, lambda n: checks(n)[0].metadata.update(jupyter={"source_hidden": True})),
     "an exercise folded with a solution": (
         open_solutions,

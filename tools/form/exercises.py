@@ -8,7 +8,7 @@ import re
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-from .reading import code_cells, prose
+from .reading import HIDDEN, code_cells, prose, tags
 
 
 def unsolved_exercises(notebook: NotebookNode) -> list[str]:
@@ -94,15 +94,16 @@ def overwritten_answers(notebook: NotebookNode) -> list[str]:
 
 
 def open_solutions(notebook: NotebookNode) -> list[str]:
-    """Solutions are folded in JupyterLab and on Colab, texts and outputs too, and nothing else is."""
+    """Solutions are folded in JupyterLab and on Colab, texts and outputs too; otherwise only code that pages fold."""
     found, inside = [], False
     for place, cell in enumerate(notebook.cells):
         edges = re.findall(r"\{solution-(start|end)\}", cell.source) if cell.cell_type == "markdown" else []
         solves = inside or "start" in edges
         inside = edges[-1] == "start" if edges else inside
         hidden = cell.metadata.get("jupyter", {})
-        if bool(hidden.get("source_hidden")) != solves:
-            found.append(f"cell {place} is {'open' if solves else 'folded'} in JupyterLab")
+        aside = solves or bool(HIDDEN & tags(cell))
+        if bool(hidden.get("source_hidden")) != aside:
+            found.append(f"cell {place} is {'open' if aside else 'folded'} in JupyterLab")
         if cell.cell_type == "code" and (bool(hidden.get("outputs_hidden")), cell.metadata.get("cellView")) != (
             (True, "form") if solves else (False, None)
         ):

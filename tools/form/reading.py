@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import notebooks
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
@@ -26,7 +27,7 @@ TIMES = re.compile(
 SOURCE = r"\]\(\S+\)|\{cite|\b(?:Table|Section) \d"
 #: What a cell shows that is a picture or a control; the tags that hide its code; a box that is closed at first.
 PICTURES = {"image/svg+xml", "image/png", "image/jpeg", "text/html"}
-HIDDEN = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+HIDDEN = notebooks.ASIDE
 FOLDED = re.compile(r"^(:{3,}|`{3,})\{dropdown\}.*?^\1$", flags=re.DOTALL | re.MULTILINE)
 
 
