@@ -145,7 +145,7 @@ def gated_photos(
         ceiling: the value that is drawn white.
     """
     columns = 1 + max(len(channels) for _, channels, _ in pictures.values())
-    figure, axes = new_figure(height=1.45 * len(pictures), nrows=len(pictures), ncols=columns, squeeze=False)
+    figure, axes = new_figure(height=1.65 * len(pictures), nrows=len(pictures), ncols=columns, squeeze=False)
     for frame in axes.flat:
         frame.set(xticks=[], yticks=[])
         frame.spines[:].set(visible=True, color=REFERENCE, linewidth=0.5)
