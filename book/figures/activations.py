@@ -177,7 +177,7 @@ def quantised_errors(inputs: Sequence[int], errors: Mapping[str, Sequence[int]])
     for frame, (name, steps), colour in zip(axes[:, 0], errors.items(), (ACTIVATION, GATE, REFERENCE), strict=False):
         off = sum(int(step) != 0 for step in steps)
         frame.step(inputs, steps, where="mid", color=colour, linewidth=1.2)
-        frame.set_title(f"{name}: {off} off", loc="left")
+        frame.set_title(f"{name}: {off} off")
         frame.set(ylim=(-bound - 0.4, bound + 0.4), yticks=(-bound, 0, bound))
         parts.append(f"{name} is off at {off}, by at most {max(abs(int(step)) for step in steps)}")
     axes[-1, 0].set(xlabel="quantised input", xticks=range(-128, 129, 64))

@@ -90,11 +90,11 @@ def said(text: str, degrees: float, upside_down: float) -> Drawing:
         upside_down: the probability that the network gives.
     """
     figure, (above, below) = new_figure(height=4.6, nrows=2, height_ratios=(6, 1))
-    line = turned(text, degrees).convert("L")
-    frame = Image.new("L", (_LINE, _LINE), "white")
+    line = draw_line(text).convert("RGBA").rotate(degrees, Image.Resampling.BICUBIC, expand=True)  # a strip of paper
     line.thumbnail((_LINE, _LINE))
+    frame = Image.new("RGBA", (_LINE, _LINE))
     frame.paste(line, ((_LINE - line.width) // 2, (_LINE - line.height) // 2))
-    above.imshow(frame, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    above.imshow(frame, interpolation="none")
     above.set(xticks=[], yticks=[])
     above.spines[:].set_visible(False)
     below.barh([0], [upside_down], color=ACCENT, height=0.5)

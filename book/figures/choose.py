@@ -97,7 +97,7 @@ def under_a_limit(processor: str, milliseconds: float) -> Drawing:
     axes.set_xscale("log")
     axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlim=_WIDE, ylim=(50, 85), xlabel=f"ms for one image, {processor}", ylabel="top-1 on ImageNet, %")
+    axes.set(xlim=_WIDE, ylim=(50, 85), xlabel=f"ms for one image, {processor}", ylabel="ImageNet top-1, %")
     axes.text(0.98, 0.03, "\n".join(words), transform=axes.transAxes, ha="right", va="bottom", bbox=ON_PAPER)
     figure.legend(loc="outside upper center", ncols=2, handlelength=1)
     alt = (

@@ -64,7 +64,7 @@ def macs_by_feature(
         parts.append(f"{name} takes {sum(millions):.3g} in all, most ({millions[top]:.3g}) in {place}")
     ticks = [0, *range(3, longest - 3, 3), longest - 1]
     axes.set_xticks(ticks, [labels[tick] for tick in ticks])
-    axes.set(xlabel="block", ylabel="M multiply-adds", ylim=(0, ceiling))
+    axes.set(xlabel="block", ylabel="million multiply-adds", ylim=(0, ceiling))
     axes.legend()
     return Drawing(figure, f"Bars of million multiply-adds for each block. {'; '.join(parts)}.", scale=scale)
 
@@ -84,7 +84,7 @@ def parameters_and_macs(report: Profile) -> Drawing:
     rows = (("parameters", report.parameters_by_feature), ("multiply-adds", report.macs_by_feature))
     for frame, (name, values), colour in zip(axes, rows, (COLOURS["vermilion"], ACCENT), strict=True):
         frame.bar(range(count), [value / 1e6 for value in values], color=colour, width=0.7)
-        frame.set_ylabel(f"M {name}" if name == "parameters" else "M mult.-adds")
+        frame.set_title(f"million {name}")
         top = max(range(count), key=values.__getitem__)
         parts.append(f"most {name}, {100 * values[top] / sum(values):.0f} % of them, are in {part(top, count)}")
     ticks = [0, *range(3, count - 3, 3), count - 1]

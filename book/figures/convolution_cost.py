@@ -24,7 +24,8 @@ _PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "projection 1×1": ("project", ("project",)),
     "depthwise": ("depthwise", ("depthwise",)),
     "stem, last conv": ("stem", ("stem", "last conv")),
-    "SE, classifier": ("se", ("squeeze", "excite", "pool", "hidden", "logits")),
+    "SE": ("se", ("squeeze", "excite", "pool")),
+    "classifier": ("classifier", ("hidden", "logits")),
 }
 _INPUTS = 32  # channels that enter the convolutions of the flipbook
 
@@ -47,7 +48,7 @@ def pairs_replaced(report: Profile) -> Drawing:
     axes.bar(numbers, [macs / 1e6 for macs in standard], width=0.86, label="standard convolution", **outline)
     axes.bar(numbers, [macs / 1e6 for macs in as_is], width=0.62, color=ACCENT, label="as it is")
     axes.set_xticks([number for number in numbers if number % 2])
-    axes.set(xlabel="block", ylabel="M multiply-adds")
+    axes.set(xlabel="block", ylabel="million multiply-adds")
     axes.legend(loc="upper left")
     most = max(numbers, key=lambda number: standard[number - 1])
     alt = (
@@ -231,6 +232,6 @@ def intensities(layers: Mapping[str, Sequence[tuple[float, float]]]) -> Drawing:
     axes.set_xticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"])
     axes.set_yticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
     axes.minorticks_off()
-    axes.set(xlabel="M multiply-adds of the layer", ylabel="intensity", ylim=(1, 130))
+    axes.set(xlabel="million multiply-adds of the layer", ylabel="intensity", ylim=(1, 130))
     axes.legend(loc="lower right")
     return Drawing(figure, f"Points on logarithmic axes, multiply-adds for each value moved: {'; '.join(parts)}.")

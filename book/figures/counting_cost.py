@@ -157,7 +157,7 @@ def training_memory(sizes: Mapping[str, float], *, total: Sequence[str]) -> Draw
     axes.set(xscale="log", xlim=(low, 20 * high))
     axes.set_xticks([0.1, 1, 10, 100, 1000, 10_000], ["", "1 MB", "", "100 MB", "", "10 GB"])
     axes.minorticks_off()
-    axes.set_title(f"training: {_size(sum(sizes[name] for name in total))}", loc="right")
+    axes.set_title(f"training: {_size(sum(sizes[name] for name in total))}")
     alt = (
         f"Bars on a logarithmic axis: {'; '.join(f'{name}: {_size(size)}' for name, size in sizes.items())}. "
         f"{' + '.join(total)}: {_size(sum(sizes[name] for name in total))}."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mnv3lib._checks import one_of
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
@@ -13,6 +14,7 @@ __all__ = ["PYTORCH", "ladder", "precision_of"]
 #: The ways that need nothing but PyTorch.
 PYTORCH = ("PyTorch", "folded, channels last", "matrix products", "torch.compile", "AOTInductor")
 _OURS = "engine"
+_PRECISIONS = ("fp32", "bf16", "int8")
 
 
 @in_style
@@ -23,12 +25,11 @@ def ladder(result: Mapping[str, Any], *, precision: str = "fp32") -> Drawing:
         result: of one network and batch, as the benchmark of inference writes it.
         precision: ``"fp32"`` for the ways in float32 alone, or another one for its ways beside eager PyTorch.
     """
-    lines = [line for line in result["lines"] if precision_of(line["way"]) in ("fp32", precision)]
-    if precision != "fp32":
-        lines = [line for line in lines if precision_of(line["way"]) == precision or line["way"] == PYTORCH[0]]
+    shown = {kind: _lines(result, kind) for kind in _PRECISIONS}
+    lines, most = shown[one_of("precision", precision, _PRECISIONS)], max(map(len, shown.values()))
     baseline = next(line for line in lines if line["way"] == PYTORCH[0])
     floor = result["floor_ms"] / baseline["milliseconds"]
-    figure, axes = new_figure(height=1.3 + 0.42 * len(lines))
+    figure, axes = new_figure(height=1.3 + 0.42 * most)  # so that nothing below it moves
     words, data = [], {}
     for at, line in enumerate(lines):
         way, (ratio, low, high) = line["way"], line["ratio"]
@@ -43,8 +44,7 @@ def ladder(result: Mapping[str, Any], *, precision: str = "fp32") -> Drawing:
     axes.annotate("floor", (floor, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
                   ha="center")  # fmt: skip
     axes.set_yticks(range(len(lines)), [line["way"].replace(", ", ",\n") for line in lines])
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 1.19), xlabel="time over that of eager PyTorch")
+    axes.set(ylim=(most - 0.5, -0.5), xlim=(0, 1.19), xlabel="time over that of eager PyTorch")
     alt = (
         f"Bars of times as fractions of eager PyTorch's, batch {result['batch']}: {', '.join(words)}. The floor of "
         f"this processor in float32 is {floor:.2f}."
@@ -52,6 +52,11 @@ def ladder(result: Mapping[str, Any], *, precision: str = "fp32") -> Drawing:
     return Drawing(figure, alt, {"ratios": data, "floor": floor})
 
 
+def _lines(result: Mapping[str, Any], precision: str) -> list[Mapping[str, Any]]:
+    """The ways in float32, or those in another precision below eager PyTorch."""
+    return [line for line in result["lines"] if precision_of(line["way"]) == precision or line["way"] == PYTORCH[0]]
+
+
 def precision_of(way: str) -> str:
     """The precision that a way computes in."""
-    return next((kind for kind in ("bf16", "int8") if way.endswith(f", {kind}")), "fp32")
+    return next((kind for kind in _PRECISIONS[1:] if way.endswith(f", {kind}")), _PRECISIONS[0])

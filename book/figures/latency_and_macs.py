@@ -32,6 +32,9 @@ BOX = {
 
 _COLOURS = (ACCENT, COLOURS["orange"], COLOURS["green"], COLOURS["purple"])
 _GIGA = 1e9
+#: Kinds of the cost model that share a colour in the roofline, and what colours are called there.
+_FAMILIES = {"squeeze": "se", "excite": "se", "hidden": "classifier", "logits": "classifier", "last conv": "stem"}
+_NAMES = {"stem": "stem, last conv", "expand": "expansion", "project": "projection", "se": "SE"}
 
 
 def ways(measured: Mapping[str, Any], **wanted: Any) -> dict[str, Mapping[str, Any]]:
@@ -91,8 +94,14 @@ def changes(measured: Mapping[str, Any], variants: Mapping[str, str], sizes: Seq
         frame.axvline(1, color=REFERENCE, linewidth=1, linestyle=":")
         frame.set_yticks(range(rows), list(variants.values()))
         frame.set(title=f"MobileNetV3-{size.title()}", ylim=(rows - 0.5, -0.5))
-    margin = 0.04 * (max(ends) - min(ends))
-    axes[-1, 0].set(xlim=(min(ends) - margin if max(ends) < 2 else 0, max(ends) + margin))
+    if max(ends) < 2:
+        margin = 0.04 * (max(ends) - min(ends))
+        axes[-1, 0].set(xlim=(min(ends) - margin, max(ends) + margin))
+    else:  # on a logarithmic axis a few times slower leaves room for a few per cent
+        ticks = [tick for tick in (0.5, 0.7, 1, 1.5, 2, 3, 5) if 0.95 * min(ends) <= tick <= 1.05 * max(ends)]
+        axes[-1, 0].set(xscale="log", xlim=(0.95 * min(ends), 1.05 * max(ends)))
+        axes[-1, 0].set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes[-1, 0].minorticks_off()
     axes[-1, 0].set_xlabel("time, multiple of the network as it is")
     axes[0, 0].plot([], [], "|", color=REFERENCE, markersize=12, markeredgewidth=2, label="multiply-adds")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1, columnspacing=1)
@@ -155,9 +164,7 @@ def roofline(report: Profile, ceilings: Ceilings, *, batch: int, maps: str, name
     figure, axes = new_figure(height=4.3)
     drawn: dict[str, list[tuple[float, float]]] = {}
     for one in layers:
-        kind = {"squeeze": "se", "excite": "se", "hidden": "classifier", "logits": "classifier"}.get(
-            one.layer.kind, one.layer.kind
-        )
+        kind = _FAMILIES.get(one.layer.kind, one.layer.kind)
         work = batch * one.layer.macs
         drawn.setdefault(kind, []).append((work / _values(one.layer, batch), work / one.seconds / _GIGA))
     roof = ceilings.multiply_adds / _GIGA
@@ -165,7 +172,7 @@ def roofline(report: Profile, ceilings: Ceilings, *, batch: int, maps: str, name
         ridge = 4 * ceilings.multiply_adds / bandwidth
         axes.plot([0.2, ridge, 1000], [0.05 * bandwidth / _GIGA, roof, roof], style, color=REFERENCE, zorder=1)
     for kind, dots in sorted(drawn.items(), key=lambda item: list(KINDS).index(item[0])):
-        label = {"expand": "expansion", "project": "projection", "se": "SE"}.get(kind, kind)
+        label = _NAMES.get(kind, kind)
         axes.plot(*zip(*dots, strict=True), "o", color=KINDS[kind], markersize=6, alpha=0.8, label=label)
     axes.set(xscale="log", yscale="log", xlim=(0.5, 400), ylim=(2, 110))
     axes.set_xticks([1, 10, 100], ["1", "10", "100"])
@@ -175,7 +182,7 @@ def roofline(report: Profile, ceilings: Ceilings, *, batch: int, maps: str, name
     figure.legend(loc="outside upper center", ncols=3, handlelength=1, columnspacing=1)
     limited = [one for one in layers if one.traffic > one.arithmetic]
     total, waiting = (sum(one.seconds for one in some) for some in (layers, limited))
-    axes.set_title(f"traffic limits {len(limited)} of {len(layers)} layers", loc="right")
+    axes.set_title(f"traffic limits {len(limited)} of {len(layers)} layers")
     alt = (
         f"Dots on logarithmic axes, a layer each, under a slope and a flat roof of {roof:.0f} billion multiply-adds a "
         f"second. {name}, batch {batch}, feature maps in {maps}: traffic limits {len(limited)} of {len(layers)} layers "

@@ -102,7 +102,7 @@ def measured_rounds(machine: Machine, design: str, rounds: int) -> Drawing:
     axes.set(xlabel="% of the measurement", ylabel="time", xlim=(-2, 102), ylim=(0.75, 1.65), yticks=(1, 1.25, 1.5))
     figure.legend(loc="outside upper left", ncols=2, handletextpad=0.1)
     ratio = found.ratio("B")
-    axes.set_title(f"B/A: {ratio}, truly {machine.truth:.2f}", loc="right")
+    axes.set_title(f"B/A: {ratio}, truly {machine.truth:.2f}")
     alt = (
         f"Times of {2 * rounds} calls, {design}, on a machine that gets slower by {machine.drift:.0%}. B takes "
         f"{ratio.median:.2f} of A's time, {ratio.low:.2f} to {ratio.high:.2f}; truly it is {machine.truth:.2f}."

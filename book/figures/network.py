@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import log10
 from typing import TYPE_CHECKING
 
-from mnv3lib.explore.drawing import Drawing, in_style, new_figure
+from mnv3lib.explore.drawing import Drawing, in_style, new_figure, power_of_ten
 from mnv3lib.explore.palette import ACCENT, COLOURS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def errors_left(errors: Mapping[str, float]) -> Drawing:
         axes.annotate(shown[name], (length, at), (5, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(errors)), list(errors))
     axes.invert_yaxis()
-    axes.set_xticks(ticks := [2, 5, 8], [f"$10^{{{tick - 8}}}$" if tick < 8 else "1" for tick in ticks])
+    axes.set_xticks(ticks := [2, 5, 8], [power_of_ten(tick - 8) for tick in ticks])
     axes.set(xlabel="relative error of the logits", xlim=(0, 9.6))
     parts = [f"{name}: {words}" for name, words in shown.items()]
     return Drawing(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from figures import measured, speed
 from figures.text_lines import draw_line
+from matplotlib import rcParams
 from torch import Tensor, nn
 
 from mnv3lib import wild
@@ -180,11 +181,11 @@ def histogram(values: Tensor, scale: float, zero: int, lowest: int, highest: int
     counts, edges = np.histogram(numbers, bins=60)
     above.stairs(np.maximum(counts, 0.5), edges, fill=True, color=REFERENCE, alpha=0.6, baseline=0.5)
     steps = (np.arange(lowest, highest + 1) - zero) * scale
-    above.vlines(steps, 0, 0.22, transform=above.get_xaxis_transform(), color=ACCENT, linewidth=1)
+    above.vlines(steps, 0, 0.22, transform=above.get_xaxis_transform(), color=rcParams["text.color"], linewidth=1)
     above.set(yscale="log", ylabel="how many", yticks=[], xlim=(edges[0] - 0.02 * np.ptp(edges),
               edges[-1] + 0.02 * np.ptp(edges)))  # fmt: skip
     above.minorticks_off()
-    above.set_title(f"scale {scale:.2g}, zero point {zero}", loc="left")
+    above.set_title(f"scale {scale:.2g}, zero point {zero}")
     for at, (error, colour) in enumerate(((rounding, ACCENT), (cut, COLOURS["orange"]), (both, REFERENCE))):
         below.barh(at, min(error, 1), color=colour, height=0.7)
         below.annotate(f"{error:.1%}", (min(error, 0.87), at), (4, 0), textcoords="offset points", va="center")
@@ -243,7 +244,7 @@ def steps_used(lobes: Mapping[str, float], means: Mapping[str, float]) -> Drawin
         panel.set_yticks(range(len(found)), list(found))
         panel.invert_yaxis()
         panel.set(xlim=(0, 1.25 * max(found.values())), xlabel="steps of 255", xticks=[])
-        panel.set_title(title, loc="right")
+        panel.set_title(title)
         words.append(f"{title}: " + ", ".join(f"{name} {value:.0f}" for name, value in found.items()))
     return Drawing(
         figure, f"Bars of steps out of 255. {'; '.join(words)}.", {"lobes": dict(lobes), "means": dict(means)}

@@ -195,7 +195,7 @@ def plan_curve(hours: Mapping[int, float], chosen: int) -> Drawing:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(FixedLocator([]))
     words = f"{_short(now)} h, {_short(chosen * now)} device-hours, efficiency {efficiency:.0%}"
-    axes.set_title(words.replace(", eff", ",\neff"), loc="left")
+    axes.set_title(words.replace(", eff", ",\neff"))
     ends = " to ".join(f"{_short(hours[number])} with {number}" for number in (min(hours), max(hours)))
     alt = f"Line of hours over devices on logarithmic axes, dotted without communication: {ends}."
     return Drawing(figure, f"{alt} {chosen} device{'s' * (chosen != 1)}: {words}.")

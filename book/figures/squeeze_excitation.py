@@ -218,7 +218,7 @@ def gated_photographs(
         said.append(f"{name}, {', '.join(f'its {channel} times {gate:.2f}' for channel, gate in gates.items())}")
     gap, height = 8, rows[0][0].height
     size = (len(rows[0]) * (width + gap) - gap, len(rows) * (height + gap) - gap)
-    sheet = Image.new("RGB", size, "white")
+    sheet = Image.new("RGB", size, REFERENCE)
     for down, row in enumerate(rows):
         for across, picture in enumerate(row):
             sheet.paste(picture, (across * (width + gap), down * (height + gap)))

@@ -92,7 +92,7 @@ def gains(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
         frame.set_ylim(len(steps) - 0.6, -0.95)
         frame.set_yticks([])
         frame.spines["left"].set_visible(False)
-        frame.set_title(title, loc="left")
+        frame.set_title(title)
         words.append(f"{title}: {', '.join(said)}")
     frames.flat[-1].set_xlabel("points of top-1")
     return Drawing(figure, f"Gains of top-1 in points, each step over the one before it. {'. '.join(words)}.")
@@ -158,7 +158,7 @@ def accuracy_over_work(panels: Mapping[str, Mapping[str, Curve]]) -> Drawing:
         ordered = {name: curves[name] for name in names}
         for name, shown in _draw_curves(frame, ordered, labelled=frame is frames.flat[0]).items():
             words.append(f"{title}, {name}: {shown}")
-        frame.set_title(title, loc="left")
+        frame.set_title(title)
     frames.flat[-1].set_xlabel("million multiply-adds")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
     return Drawing(figure, f"Accuracy in % over multiply-adds, by width. {'. '.join(words)}.")
@@ -192,7 +192,7 @@ def within_budget(curves: Mapping[str, Curve], budget: float, *, unit: str = "mi
     frame.axvspan(min(budget, right), right, color=REFERENCE, alpha=0.25, linewidth=0)
     frame.plot(x, middle, "o", markersize=14, markerfacecolor="none", color=COLOURS["vermilion"], markeredgewidth=2)
     frame.set(xlim=(left, right), xlabel=unit)
-    frame.set_title(f"{name} at {width:g}: {middle:.1f} %", loc="left")
+    frame.set_title(f"{name} at {width:g}: {middle:.1f} %")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
     alt = f"Of the networks with at most {budget:g} {unit}, {name} at width {width:g} is the best: {middle:.1f} %"
     return Drawing(figure, f"{alt} with {x:.3g}.")

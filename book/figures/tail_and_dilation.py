@@ -23,7 +23,7 @@ _CANVAS = 720  # pixels of the image, so that the largest field still fits and t
 _TRAINED_AT = 224
 _COARSEST = 32  # output stride of the last feature map
 _ROOM = 12  # pixels beyond the largest square
-_LETTERS = 18  # height of the names of the squares, in pixels of the photograph
+_LETTERS = 25  # height of the names of the squares, in pixels of the photograph
 _SHARPER = 1.5  # pixels of the picture for one of the photograph, so that lines and words are sharp
 _NEIGHBOURS = 3  # positions drawn on each side of the value
 
@@ -217,10 +217,10 @@ def layer_bars(networks: Mapping[str, Mapping[str, int]]) -> Drawing:
             frame.annotate(f"{value:.1f}", (value, place), (4, 0), textcoords="offset points", va="center")
         frame.set_yticks(range(len(layers)), list(layers))
         frame.invert_yaxis()
-        frame.set_title(f"{name}: {sum(millions):.1f} M", loc="left")
+        frame.set_title(f"{name}: {sum(millions):.1f} million")
         listed = ", ".join(f"{layer} {value:.1f}" for layer, value in zip(layers, millions, strict=True))
         parts.append(f"{name}, {sum(millions):.1f} in all: {listed}")
         data[name] = {"in all": sum(millions), **dict(zip(layers, millions, strict=True))}
     top = max(macs for layers in networks.values() for macs in layers.values()) / 1e6
-    axes[-1, 0].set(xlabel="M multiply-adds", xlim=(0, 1.24 * top))
+    axes[-1, 0].set(xlabel="million multiply-adds", xlim=(0, 1.24 * top))
     return Drawing(figure, f"Bars of million multiply-adds, a layer each. {'; '.join(parts)}.", data)

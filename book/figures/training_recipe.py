@@ -8,7 +8,7 @@ from math import log, sqrt
 import numpy as np
 
 from mnv3lib._checks import positive_int
-from mnv3lib.explore.drawing import ON_PAPER, Drawing, in_style, new_figure
+from mnv3lib.explore.drawing import ON_PAPER, Drawing, in_style, name_powers, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 from mnv3lib.recipe import Recipe, Schedule, factor
 
@@ -79,6 +79,7 @@ def learning_rates(recipes: Sequence[Recipe]) -> Drawing:
             f"{last:.2g} in the last epoch"
         )
     axes.set(xlabel="% of the run", ylabel="learning rate", yscale="log", xlim=(0, 100), ylim=(1e-6, 1))
+    name_powers(axes.yaxis)
     figure.legend(loc="outside upper center", ncols=2, handlelength=1, columnspacing=1)
     return Drawing(figure, f"Lines of learning rates on a logarithmic axis. {'; '.join(words)}.")
 
@@ -117,6 +118,8 @@ def moving_average(decay: float, *, every: int = 1, marks: Mapping[str, float] |
     below.plot(ago, together, color=COLOURS["orange"])
     below.set(ylabel="up to here, %", ylim=(0, 105), yticks=(0, 50, 100))
     below.set(xlabel="steps ago", xscale="log", xlim=(1, _STEPS))
+    name_powers(above.yaxis)
+    name_powers(below.xaxis)
     if half <= _STEPS:
         below.plot([half, half], [0, 50], color=COLOURS["orange"], linewidth=1, linestyle=":")
         below.plot(half, 50, "o", color=COLOURS["orange"], clip_on=False)
@@ -163,6 +166,7 @@ def rmsprop_steps(*, gradient: float = 0.01, alpha: float = 0.9, eps: float = 0.
     above.axhline(sqrt(0.5), color=REFERENCE, linewidth=1, linestyle="--")
     above.set(xscale="log", xlim=(1e-4, 1e4), ylim=(0.6, 1.05), xlabel="mean square / ε", ylabel="PyTorch / TF")
     above.set_xticks([1e-4, 1e-2, 1, 1e2, 1e4])
+    name_powers(above.xaxis)
     done = np.arange(1, positive_int("steps", steps) + 1)
     learnt = (1 - alpha**done) * gradient**2
     with_tf = gradient / np.sqrt(alpha**done + learnt + eps)
@@ -170,6 +174,7 @@ def rmsprop_steps(*, gradient: float = 0.01, alpha: float = 0.9, eps: float = 0.
     below.plot(done, with_torch, color=COLOURS["orange"], label="PyTorch")
     below.plot(done, with_tf, color=ACCENT, label="TensorFlow")
     below.set(xlabel="step", ylabel="size / learning rate", yscale="log", xlim=(1, steps))
+    name_powers(below.yaxis)
     below.legend(loc="lower right")
     even = int(done[np.argmax(with_tf > with_torch)]) if (with_tf > with_torch).any() else None
     meets = "stays below it" if even is None else f"is above it from step {even} on"

@@ -48,7 +48,7 @@ def accuracy_by_depth(curves: Mapping[str, Sequence[float]], *, chance: float, q
         words.append(f"{name}: {ends}, best {values[best]:.0f} % after {where}")
     ticks = [0, *range(3, last - 1, 3), last]
     axes.set_xticks(ticks, ["stem", *(str(tick) for tick in ticks[1:-1]), "last"])
-    axes.set(xlabel="features taken after block", ylabel="right, %", ylim=(0, 100), xlim=(-0.3, last + 0.3))
+    axes.set(xlabel="features taken after block", ylabel="top-1, %", ylim=(0, 100), xlim=(-0.3, last + 0.3))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
     said = f"Lines of accuracy over depth for the question {question!r}, guessing gets {chance:.0%}. "
     return Drawing(figure, said + "; ".join(words) + ".")
@@ -96,7 +96,7 @@ def accuracy_over_images(
         frame.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         frame.set_xticks([], minor=True)
         frame.set(ylabel="top-1, %", ylim=(0, 100))
-        frame.set_title(title, loc="left")
+        frame.set_title(title)
     frames.flat[-1].set_xlabel("labelled images")
     figure.legend(
         handles=list(handles.values()), loc="outside upper center", ncols=2, handlelength=1.5, columnspacing=1
@@ -122,7 +122,7 @@ def before_and_after(rows: Mapping[str, tuple[float, float]], *, names: tuple[st
         axes.plot(100 * before, place, "o", markerfacecolor="none", color=COLOURS["orange"], label=labels[0], **marks)
         axes.plot(100 * after, place, "o", color=ACCENT, label=labels[1], **marks)
     axes.set_yticks(range(len(rows)), list(rows))
-    axes.set(xlabel="right, %", xlim=(0, 100), ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlabel="top-1, %", xlim=(0, 100), ylim=(len(rows) - 0.5, -0.5))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1)
     shown = "; ".join(f"{name}: {before:.0%} and {after:.0%}" for name, (before, after) in rows.items())
     alt = f"Accuracies with {names[0]} and with {names[1]}. {shown}. The dashed line is at {reference:.0%}."

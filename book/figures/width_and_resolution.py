@@ -39,7 +39,7 @@ def dials(points: Mapping[tuple[float, int], tuple[float, float, float]]) -> Dra
             for (name, _), x, y in zip(ordered, xs, ys, strict=True):
                 if points[_FULL][column] == x:
                     continue  # the network that both dials start from
-                axes.annotate(name, (x, y), (7 * side, -4 * side), textcoords="offset points", color=colour,
+                axes.annotate(name, (x, y), (7 * side, -4 * side), textcoords="offset points",
                               ha="left" if side > 0 else "right", va="top" if side > 0 else "bottom")  # fmt: skip
             if column:
                 shown = (f"{name} {values[2]:.1f} in {values[1]:.1f} ms" for name, values in ordered)
@@ -106,7 +106,7 @@ def accuracy_against_macs(points: Mapping[str, Sequence[tuple[float, float]]]) -
     axes.xaxis.set_major_locator(FixedLocator([10, 20, 50, 100, 200, 400]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks([10, 20, 50, 100, 200, 400], ["10", "20", "50", "100", "200", "400"])
-    axes.set(xlabel="M multiply-adds", ylabel="ImageNet top-1, %")
+    axes.set(xlabel="million multiply-adds", ylabel="ImageNet top-1, %")
     axes.legend(loc="lower right")
     parts = []
     for name, series in points.items():

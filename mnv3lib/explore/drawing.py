@@ -8,16 +8,29 @@ import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from html import escape
+from math import log10
 from typing import Any, ParamSpec, TypeVar
 
 from matplotlib import rc_context
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from mnv3lib._checks import positive_real
 from mnv3lib.explore.palette import PAPER
 from mnv3lib.explore.still import still
 
-__all__ = ["ON_PAPER", "PAPER", "WIDTH", "Drawing", "in_style", "new_figure", "svg_opening"]
+__all__ = [
+    "ON_PAPER",
+    "PAPER",
+    "WIDTH",
+    "Drawing",
+    "in_style",
+    "name_powers",
+    "new_figure",
+    "power_of_ten",
+    "svg_opening",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +44,7 @@ ON_PAPER: Any = {"boxstyle": "square,pad=0.1", "facecolor": _PAPER, "edgecolor":
 _STYLE: Any = {
     "font.size": 12,
     "axes.titlesize": 12,
+    "axes.titlelocation": "left",
     "axes.labelsize": 12,
     "xtick.labelsize": 12,
     "ytick.labelsize": 12,
@@ -61,6 +75,23 @@ def new_figure(height: float = 3.0, width: float = WIDTH, **subplots: Any) -> tu
     """A figure, in inches, and its axes; keywords as in :meth:`matplotlib.figure.Figure.subplots`."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(**subplots)
+
+
+def power_of_ten(exponent: int) -> str:
+    """10⁻⁴ in one run of text, whose raised digits a phone does not shrink below the others; 1 and 10 as they are.
+
+    >>> [power_of_ten(exponent) for exponent in (-4, 0, 1, 12)]
+    ['10⁻⁴', '1', '10', '10¹²']
+    """
+    return str(10**exponent) if exponent in (0, 1) else f"10{str(exponent).translate(_RAISED)}"
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def name_powers(axis: Axis) -> None:
+    """Write the powers of ten at a logarithmic axis as :func:`power_of_ten` does."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(round(log10(value)))))
 
 
 def _short(number: re.Match[str]) -> str:

@@ -317,7 +317,6 @@ function render({ model, el }) {
   const table = model.get("table");
   const read = () => Object.fromEntries(CONTROLS.map((name) => [name, model.get(name)]));
   const root = make("div", { class: "mnv3x", "data-lm-suppress-shortcuts": "true" });
-  root.style.setProperty("--mnv3x-accent", table.accent);
   // A notebook's own shortcuts must not see the arrow keys meant for a slider.
   root.addEventListener("keydown", (event) => event.stopPropagation());
 

@@ -9,10 +9,8 @@ from pathlib import Path
 __all__ = ["still"]
 
 INK, PAPER = "#1f2328", "#ffffff"
-SCALE = 2  # pixels of the picture for one of the screen
-_COLOURS = 128  # of the palette; drawings are flat
-# Photographs make files large: they get the screen's own pixels and fewer colours.
-_PHOTOGRAPHS = {"scale": 1, "colours": 64}
+SCALE = 2  # pixels of the picture for one of the screen; photographs, which make files large, get the screen's own
+_COLOURS = 128  # of the palette
 
 
 def still(svg: str) -> bytes:
@@ -32,18 +30,17 @@ def still(svg: str) -> bytes:
     from PIL import Image
 
     fonts = Path(get_data_path()) / "fonts" / "ttf"
-    scale, colours = tuple(_PHOTOGRAPHS.values()) if "<image" in svg else (SCALE, _COLOURS)
     plain = re.sub(r"var\((?:[^()]|\([^()]*\))*\)", PAPER, svg.replace("currentColor", INK))
     drawn = resvg_py.svg_to_bytes(
         svg_string=plain,
-        zoom=scale,
+        zoom=1 if "<image" in svg else SCALE,
         background=PAPER,
         skip_system_fonts=True,
         font_files=[str(fonts / name) for name in ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf")],
         font_family="DejaVu Sans",
         sans_serif_family="DejaVu Sans",
     )
-    picture = Image.open(io.BytesIO(drawn)).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(drawn)).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
     file = io.BytesIO()
     picture.save(file, format="png", optimize=True)
     return file.getvalue()

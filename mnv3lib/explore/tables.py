@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from mnv3lib import facts
 from mnv3lib.config import VARIANTS, MobileNetV3Config
 from mnv3lib.cost import Layer, Profile, profile
-from mnv3lib.explore.palette import ACCENT, KINDS, LABELS
+from mnv3lib.explore.palette import KINDS, LABELS
 
 __all__ = ["FIXED", "REFERENCE", "RESOLUTIONS", "ROUNDINGS", "TOP1_FROM", "WIDTHS", "Feature", "explorer_table",
            "features", "published_top1"]  # fmt: skip
@@ -155,7 +155,6 @@ def explorer_table() -> dict[str, Any]:
     }
     table: dict[str, Any] = {
         "kinds": {kind: {"label": LABELS[kind], "colour": colour} for kind, colour in KINDS.items()},
-        "accent": ACCENT,
         "widths": list(WIDTHS),
         "resolutions": list(RESOLUTIONS),
         "reference": list(REFERENCE),

@@ -55,7 +55,7 @@ def test_shares_are_said_in_whole_per_cent() -> None:
 
 def test_each_network_has_a_panel_and_the_legend_is_not_repeated() -> None:
     drawing = figures.where_it_is({"Large": cost.profile(large()), "Small": cost.profile(small())})
-    assert [frame.get_title() for frame in drawing.figure.axes] == ["Large", "Small"]
+    assert [frame.get_title(loc="left") for frame in drawing.figure.axes] == ["Large", "Small"]
     assert len(drawing.figure.legends[0].get_texts()) == 6
 
 
@@ -86,7 +86,7 @@ def test_bars_end_at_their_sizes_on_an_axis_that_stands_still(size: float) -> No
     ends = [bar.get_window_extent().transformed(frame.transData.inverted()).x1 for bar in frame.patches]
     assert ends == pytest.approx([4, size / 1e6])
     assert (frame.get_xlim(), frame.get_xscale()) == ((0.1, 200_000), "log")
-    assert frame.get_title(loc="right") == "training: 4 MB"
+    assert frame.get_title(loc="left") == "training: 4 MB"
     shown = [text.get_text() for text in frame.texts]
     assert f"weights: {shown[0]}; activations, training: {shown[1]}. weights: 4 MB." in drawing.alt
 

@@ -25,7 +25,7 @@ def test_classes_are_written_above_and_counted() -> None:
     dataset = scenes()
     drawing = contact_sheet(dataset, 5, columns=2, first=3)
     labels = [dataset[i][1] for i in range(3, 8)]
-    assert [frame.get_title() for frame in frames(drawing)] == [str(label) for label in labels]
+    assert [frame.get_title(loc="left") for frame in frames(drawing)] == [str(label) for label in labels]
     for frame, index in zip(frames(drawing), range(3, 8), strict=True):
         assert np.array_equal(frame.images[0].get_array(), dataset[index][0].permute(1, 2, 0))
     counts = ", ".join(f"{labels.count(label)} of {label}" for label in sorted(set(labels)))
@@ -44,7 +44,7 @@ def test_boxes_are_drawn_around_their_pixels() -> None:
         drawn = [patch.get_bbox().extents + 0.5 for patch in frame.patches if isinstance(patch, Rectangle)]
         assert np.array_equal(drawn, target["boxes"])
         names = [dataset.classes[label] for label in target["labels"].tolist()]
-        assert frame.get_title() == " ".join(names)
+        assert frame.get_title(loc="left") == " ".join(names)
         total += len(names)
     assert drawing.alt.startswith("3 images with boxes, digits from ")
     assert sum(int(part.split(" of ")[0]) for part in drawing.alt[:-1].split(": ")[1].split(", ")) == total
@@ -57,7 +57,7 @@ def test_masks_cover_what_they_name() -> None:
         over = frame.images[1].get_array()
         assert np.array_equal(~np.ma.getmaskarray(over), np.asarray(mask) > 0)
         here = [value for value in mask.unique().tolist() if value]
-        assert frame.get_title() == " ".join(dataset.classes[value] for value in here)
+        assert frame.get_title(loc="left") == " ".join(dataset.classes[value] for value in here)
         for place, value in enumerate(here):
             assert (over[np.asarray(mask) == value] == place).all()
     assert drawing.alt.startswith("3 images with masks over them, digits from ")
@@ -73,7 +73,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 def test_panels_show_what_they_are_given() -> None:
     grey, colour = np.eye(4), np.full((3, 4, 4), 51.0)
     drawing = panels({"one\nhalf": grey, "two": colour, "three": 1 - grey}, columns=2, what="things")
-    assert [frame.get_title() for frame in frames(drawing)] == ["one\nhalf", "two", "three"]
+    assert [frame.get_title(loc="left") for frame in frames(drawing)] == ["one\nhalf", "two", "three"]
     shown = [frame.images[0] for frame in frames(drawing)]
     assert np.array_equal(shown[0].get_array(), grey)
     assert np.allclose(shown[1].get_array(), 0.2)

@@ -32,7 +32,7 @@ def test_the_spiral_frame_says_how_much_is_lost_and_how_large_the_rest_is() -> N
     assert f"{100 * lost.mean():.0f} % of its points are lost" in drawing.alt
     assert f"is {size:.2f} of the spiral's." in drawing.alt
     left, right = axes_of(drawing)
-    assert left.get_title() == f"in: {100 * lost.mean():.0f} % lost"
+    assert left.get_title(loc="left") == f"in: {100 * lost.mean():.0f} % lost"
     for frame, curve in ((left, SPIRAL), (right, returned)):
         grey, dotted, solid = frame.lines
         assert grey.get_color() == REFERENCE

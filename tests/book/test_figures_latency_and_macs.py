@@ -97,7 +97,7 @@ def test_every_layer_lies_under_the_roofs(maps: str, batch: int) -> None:
     limited = sum(rate < 60 * (1 - 1e-9) for _, rate in dots)
     assert drawing.data["limited"] == limited
     assert f"traffic limits {limited} of {len(dots)} layers" in drawing.alt
-    assert drawing.figure.axes[0].get_title(loc="right") == f"traffic limits {limited} of {len(dots)} layers"
+    assert drawing.figure.axes[0].get_title(loc="left") == f"traffic limits {limited} of {len(dots)} layers"
 
 
 def test_the_roofs_axes_stand_still_and_hold_every_stop() -> None:

@@ -71,7 +71,7 @@ def test_a_closed_gate_leaves_black_and_titles_give_the_gates() -> None:
     assert shown == pytest.approx([0.5, 0], abs=1 / 30 + 1e-6)  # half a level of 15
     assert shown[1] == 0
     assert [frame.images[0].get_clim() for frame in (on, off)] == [(0, 1), (0, 1)], "one scale of grey for all"
-    assert [frame.get_title() for frame in (on, off)] == ["on × 0.50", "off × 0.00"]
+    assert [frame.get_title(loc="left") for frame in (on, off)] == ["on × 0.50", "off × 0.00"]
     assert drawing.data == {"cat, on": (pytest.approx(0.4), 0.5), "cat, off": (pytest.approx(0.4), 0.0)}
     assert "cat, on channel of mean 0.400 times a gate of 0.50; cat, off channel of mean 0.400 times" in drawing.alt
     with pytest.raises(ValueError, match="gates must hold one factor for each of 1"):

@@ -49,7 +49,7 @@ def test_the_square_is_the_field_around_the_middle_dot(side: int, stride: int) -
     assert top <= own.get_y() <= own.get_y() + side <= bottom
     assert f"{side} pixels a side" in drawing.alt
     assert f"{stride} pixels apart" in drawing.alt
-    assert axes.get_title() == f"block 4 sees {side} px, one value every {stride}"
+    assert axes.get_title(loc="left") == f"block 4 sees {side} px, one value every {stride}"
 
 
 def test_nothing_moves_but_the_square_and_the_dots() -> None:
@@ -141,7 +141,7 @@ def test_bars_are_the_layers_on_one_scale() -> None:
         widths = [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
         assert widths == [macs / 1e6 for macs in layers.values()]
         assert max(widths) < axes.get_xlim()[1]
-        assert axes.get_title(loc="left") == f"{name}: {sum(widths):.1f} M"
+        assert axes.get_title(loc="left") == f"{name}: {sum(widths):.1f} million"
     assert drawing.data == {"Old": {"in all": 20.4, "a": 20.0, "b": 0.4}, "New": {"in all": 7.5, "a": 7.5}}
     assert drawing.alt.endswith("each. Old, 20.4 in all: a 20.0, b 0.4; New, 7.5 in all: a 7.5.")
 
