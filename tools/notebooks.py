@@ -7,7 +7,7 @@
 
 Tidy means: a change that shows in a diff is a change that somebody made. No execution times, no widget models (the
 explorer keeps its state in its HTML), the kernel named without its version, cell ids that depend on nothing but the
-cell's place, streams in one piece. The first cell, which fetches the book for a copy elsewhere, is ``first_cell.py``
+cell's place, streams in one piece. References to figures have their numbers, since JupyterLab knows none. The first cell, which fetches the book for a copy elsewhere, is ``first_cell.py``
 with the address in ``_config.yml``. Solutions stand in cells of their own, folded in JupyterLab and on Colab; code that
 is a link on the page, or not there, is folded in JupyterLab. A cell that raises or writes to stderr is an error and
 leaves the file as it was.
@@ -134,6 +134,27 @@ def in_solutions(cells: list[NotebookNode]) -> list[bool]:
     return found
 
 
+def figure_numbers(cells: list[NotebookNode]) -> dict[str, str]:
+    """Return the numbers of a notebook's figures by their names: 3.2 for the second one of chapter 3."""
+    titles = (re.match(r"# (\d+)\s·", cell.source) for cell in cells if cell.cell_type == "markdown")
+    chapter = next((f"{found[1]}." for found in titles if found), "")
+    named = (cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells)
+    return {name: f"{chapter}{count}" for count, name in enumerate(filter(None, named), start=1)}
+
+
+def number_references(cells: list[NotebookNode]) -> None:
+    """Write the number of a figure wherever the text refers to it, be it without one or with one that was right once."""
+    numbers = figure_numbers(cells)
+
+    def reference(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        return f"{{ref}}`Fig. {numbers[name]} <{name}>`" if name in numbers else match[0]
+
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\{numref\}`([\w-]+)`|\{ref\}`Fig\. [\d.]+ <([\w-]+)>`", reference, cell.source)
+
+
 def fold(cell: NotebookNode) -> None:
     """Fold a cell in JupyterLab and on Colab."""
     cell.metadata["jupyter"] = {"source_hidden": True}
@@ -151,6 +172,7 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     notebook.metadata = NotebookNode(
         {**{k: v for k, v in notebook.metadata.items() if k == "mystnb"}, **nbformat.from_dict(METADATA)}
     )
+    number_references(notebook.cells)
     taken: set[str] = set()
     for cell, solves in zip(notebook.cells, in_solutions(notebook.cells), strict=True):
         cell.source = "\n".join(line.rstrip() for line in cell.source.strip("\n").split("\n"))

@@ -82,8 +82,7 @@ class Numbers:
     def __init__(self, cells: list[NotebookNode], page: str) -> None:
         self._before = chapter(page)
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-        names = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells]
-        self.figures = self._count(name for name in names if name)
+        self.figures = notebooks.figure_numbers(cells)
         self.equations = self._count(re.findall(r"^\$\$ \(([\w-]+)\)|^:label: (eq-[\w-]+)", text, flags=re.M))
         self.exercises = self._count(re.findall(r"\{exercise(?:-start)?\}[^\n]*\n:label: ([\w-]+)", text))
 
@@ -105,9 +104,8 @@ def roles(text: str, numbers: Numbers) -> str:
             kind = "ipynb" if (BOOK / f"{target}.ipynb").is_file() else "md"
             place = f"{target}.ipynb" if kind == "ipynb" else f"../{target}.md"
             return f"[{words if words != target else title(target)}]({place})"
-        if name == "numref":
-            number = numbers.figures[target]
-            return words.replace("%s", number) if "%s" in words else f"Figure {number}"
+        if name == "ref":
+            return words
         if name == "eq":
             return f"({numbers.equations[target]})"
         if name in ("cite:t", "cite:p"):
@@ -207,7 +205,7 @@ def edition(notebook: NotebookNode, page: str) -> NotebookNode:
         figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if figure.get("name"):
             caption = plain(figure.get("caption", "").strip(), numbers)
-            cells.append(new_markdown_cell(f"**Figure {numbers.figures[figure['name']]}.** {caption}"))
+            cells.append(new_markdown_cell(f"**Fig. {numbers.figures[figure['name']]}.** {caption}"))
     made = new_notebook(cells=cells, metadata=nbformat.from_dict(notebooks.METADATA))
     taken: set[str] = set()
     for count, cell in enumerate([c for c in made.cells if c.cell_type == "code"], start=1):

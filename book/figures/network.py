@@ -25,7 +25,7 @@ def errors_left(errors: Mapping[str, float]) -> Drawing:
         errors: name of the repair to the error that is left after it, 0 or at least 1e-8.
     """
     figure, axes = new_figure(height=0.7 + 0.5 * len(errors))
-    shown = {name: "0, bit for bit" if error == 0 else f"{error:.2g}" for name, error in errors.items()}
+    shown = {name: "0, bit for bit" if error == 0 else _named(error) for name, error in errors.items()}
     for at, (name, error) in enumerate(errors.items()):
         length = log10(error / _LEAST) if error else 0
         axes.barh(at, length, height=0.6, color=ACCENT if at else COLOURS["vermilion"])
@@ -38,6 +38,15 @@ def errors_left(errors: Mapping[str, float]) -> Drawing:
     return Drawing(
         figure, f"Bars of the relative error that is left, logarithmic axis. {'; '.join(parts)}.", scale=1.45
     )
+
+
+def _named(error: float) -> str:
+    """Two digits, or from 0.001 down as many powers of ten: 0.23, 10⁻⁶, 3.1·10⁻⁸."""
+    if error >= 1e-3:
+        return f"{error:.2g}"
+    digits, exponent = f"{error:.1e}".split("e")
+    power = power_of_ten(int(exponent))
+    return power if digits == "1.0" else f"{digits}·{power}"
 
 
 @in_style

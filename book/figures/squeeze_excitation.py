@@ -88,7 +88,7 @@ def squeeze_cost(*, expanded: int, divided_by: int, rest: int) -> Drawing:
     axes.axhline(rest, color=REFERENCE, linestyle=":")
     axes.annotate("rest of the block", (6.5, rest), (0, 4), textcoords="offset points")
     axes.scatter([own], [parameters(own)], s=190, facecolors="none", edgecolors=COLOURS["orange"], linewidths=2)
-    axes.annotate("ring: the network's own", (1200, 1.1 * _LOWEST), ha="right")
+    axes.annotate("ring: the network’s own", (1200, 1.4 * _LOWEST), ha="right")
     axes.scatter([chosen], [parameters(chosen)], s=60, color=ACCENT, zorder=3)
     axes.set(xscale="log", yscale="log", xlim=(6, 1300), ylim=(_LOWEST, _HIGHEST))
     axes.set_xticks(ticks := [8, 32, 128, 512], map(str, ticks))

@@ -41,7 +41,7 @@ def good() -> NotebookNode:
             outputs=[new_output("execute_result", drawn, metadata={"image/png": {"alt": words}}, execution_count=1)],
         ),
         new_markdown_cell(
-            "See {numref}`fig-opening`.\n\n"
+            "See {ref}`Fig. 1 <fig-opening>`.\n\n"
             "```{admonition} You will be able to\n- **count** layers\n- **draw** them\n- **doubt** it\n```\n\n"
             ":::{dropdown} Before you start\n\n"
             "| you should know | how much it matters | if you do not |\n|---|---|---|\n| sums | needed | below |\n\n"
@@ -57,7 +57,7 @@ def good() -> NotebookNode:
         ),
         new_markdown_cell("```{admonition} Predict first\nWhich?\n```"),
         new_code_cell("Explorer()", outputs=[new_output("execute_result", {"text/html": widget}, execution_count=4)]),
-        new_markdown_cell(":::{dropdown} Answer\n**What you see.** The line of {numref}`fig-line`.\n:::"),
+        new_markdown_cell(":::{dropdown} Answer\n**What you see.** The line of {ref}`Fig. 2 <fig-line>`.\n:::"),
         new_code_cell(
             "draw()",
             metadata={"tags": ["hide-input"], "mystnb": figure},

@@ -39,6 +39,12 @@ def test_bfloat16_stands_beside_eager_pytorch() -> None:
     assert drawing.data["ratios"] == {"PyTorch": 1, "OpenVINO, bf16": 0.3, "engine, bf16": 0.1}
 
 
+def test_nothing_below_the_ladder_moves_with_the_precision() -> None:
+    drawings = [ladder(result(**MIXED), precision=precision) for precision in ("fp32", "bf16", "int8")]
+    assert len({drawing.figure.get_size_inches()[1] for drawing in drawings}) == 1
+    assert {drawing.figure.axes[0].get_ylim() for drawing in drawings} == {(3.5, -0.5)}
+
+
 def test_kinds_of_ways_have_colours_of_their_own() -> None:
     axes = ladder(result(**MIXED)).figure.axes[0]
     eager, other, ours, folded = (bar.get_facecolor() for bar in axes.patches)

@@ -165,8 +165,9 @@ def test_maps_are_channel_means() -> None:
 
 
 def test_errors_are_drawn_by_their_powers_of_ten() -> None:
-    drawn = network.errors_left({"counts": 0.5, "one": 1e-6, "all": 0.0})
+    drawn = network.errors_left({"counts": 0.5, "one": 1e-6, "two": 3.14e-7, "all": 0.0})
     axes = drawn.figure.axes[0]
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([7.69897, 2, 0])
-    assert [text.get_text() for text in axes.texts] == ["0.5", "1e-06", "0, bit for bit"]
-    assert "counts: 0.5; one: 1e-06; all: 0, bit for bit" in drawn.alt
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([7.69897, 2, 1.49693, 0], abs=1e-5)
+    assert [text.get_text() for text in axes.texts] == ["0.5", "10⁻⁶", "3.1·10⁻⁷", "0, bit for bit"]
+    assert "counts: 0.5; one: 10⁻⁶; two: 3.1·10⁻⁷; all: 0, bit for bit" in drawn.alt
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["10⁻⁶", "10⁻³", "1"]

@@ -118,8 +118,8 @@ def test_it_begins_with_what_to_do_if_it_cannot_install(path: Path) -> None:
 
 def test_every_kind_of_markup_has_its_plain_form() -> None:
     source = (
-        "```{admonition} Predict first\n:class: tip\n"
-        "Think of a {term}`maps <map>`, {numref}`fig-05-a` and {eq}`eq-05-b`.\n```\n\n"
+        "# 5 · Configs\n\n```{admonition} Predict first\n:class: tip\n"
+        "Think of a {term}`maps <map>`, {ref}`Fig. 5.1 <fig-05-a>` and {eq}`eq-05-b`.\n```\n\n"
         "$$\nx = 1\n$$ (eq-05-b)\n\n"
         ":::{dropdown} Answer\nSee {doc}`05_configs` and {cite:p}`howard2019searching`.\n:::\n"
     )
@@ -129,12 +129,12 @@ def test_every_kind_of_markup_has_its_plain_form() -> None:
     ]
     made = plain.edition(new_notebook(cells=[new_markdown_cell(source), figure]), "05_configs")
     text = made.cells[1].source
-    assert text.startswith("> **Predict first**\n>\n> Think of a maps, Figure 5.1 and (5.1).")
+    assert text.startswith("# 5 · Configs\n\n> **Predict first**\n>\n> Think of a maps, Fig. 5.1 and (5.1).")
     assert "$$\nx = 1\n\\tag{5.1}\n$$" in text
     assert "<details><summary>Answer</summary>" in text
     assert re.search(r"\[[^\]]+\]\(05_configs\.ipynb\) and \(\[Howard et al\., 2019\]\(https?://", text)
     assert set(made.cells[2].outputs[0].data) == {"image/png", "text/plain"}
-    assert made.cells[3].source == "**Figure 5.1.** A row."
+    assert made.cells[3].source == "**Fig. 5.1.** A row."
 
 
 @pytest.mark.parametrize("text", ["{unheard}`of`", "```{unheard} of\n```"])

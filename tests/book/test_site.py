@@ -316,7 +316,7 @@ def test_figures_equations_and_exercises_have_the_numbers_of_the_plain_edition(s
                 "exercises": [one.text.split()[1] for one in page.select(".exercise .caption-number")],
             }
             assert said == {
-                "figures": re.findall(r"^\*\*Figure ([\d.]+)\.\*\*", text, flags=re.MULTILINE),
+                "figures": re.findall(r"^\*\*Fig\. ([\d.]+)\.\*\*", text, flags=re.MULTILINE),
                 "equations": re.findall(r"\\tag\{([\d.]+)\}", text),
                 "exercises": re.findall(r"^\*\*Exercise ([\d.]+) ·", text, flags=re.MULTILINE),
             }, name
@@ -324,6 +324,9 @@ def test_figures_equations_and_exercises_have_the_numbers_of_the_plain_edition(s
             before = f"{int(chapter[1])}." if chapter else ""
             for numbers in said.values():
                 assert numbers == [f"{before}{count}" for count in range(1, len(numbers) + 1)], name
+            for figure in page.select("figure[id]"):
+                links = page.select(f'a[href="#{figure["id"]}"]:not(.headerlink)')
+                assert {link.text for link in links} == {figure.select_one(".caption-number").text.strip()}, figure["id"]
             compared += sum(map(len, said.values()))
     assert compared > 200
 
