@@ -48,6 +48,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 NOISE = ("execution", "ExecuteTime", "collapsed", "scrolled", "vscode", "colab", "outputId", "trusted")
 # What folds a cell in JupyterLab and on Colab; solutions have it, and no other cell.
 FOLDING = ("jupyter", "cellView")
+# A reference to a figure, as it is written and as it is stored.
+FIGURE = re.compile(r"\{numref\}`([\w-]+)`|\{ref\}`Fig\. [\d.]+ <([\w-]+)>`")
 # The tags of cells whose code is a link on the page, or not there.
 ASIDE = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 
@@ -151,8 +153,11 @@ def number_references(cells: list[NotebookNode]) -> None:
         return f"{{ref}}`Fig. {numbers[name]} <{name}>`" if name in numbers else match[0]
 
     for cell in cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\{numref\}`([\w-]+)`|\{ref\}`Fig\. [\d.]+ <([\w-]+)>`", reference, cell.source)
+            cell.source = FIGURE.sub(reference, cell.source)
+        elif "caption" in figure:
+            figure.caption = FIGURE.sub(reference, figure.caption)
 
 
 def fold(cell: NotebookNode) -> None:

@@ -76,10 +76,29 @@ def cited(key: str, *, textual: bool) -> str:
     return f"[{words}]({address})" if address else words
 
 
+@cache
+def labels() -> dict[str, str]:
+    """Return the labels above headings and boxes, each with the notebook that it stands in."""
+    return {
+        label: path.stem
+        for path in notebooks.sources()
+        for cell in notebooks.read(path).cells
+        if cell.cell_type == "markdown"
+        for label in re.findall(r"^\(([\w-]+)\)=$", cell.source, flags=re.M)
+    }
+
+
+def place_of(label: str, page: str) -> str:
+    """Return where a label is, seen from a page."""
+    place = labels().get(label, page)
+    return f"#{label}" if place == page else f"{place}.ipynb#{label}"
+
+
 class Numbers:
     """The numbers of a notebook's figures, equations and exercises, by their labels, as the page has them."""
 
     def __init__(self, cells: list[NotebookNode], page: str) -> None:
+        self.page = page
         self._before = chapter(page)
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         self.figures = notebooks.figure_numbers(cells)
@@ -156,6 +175,7 @@ def plain(text: str, numbers: Numbers) -> str:
         text = fence.sub(lambda m: directive(m[2], m[3].strip(), m[4], numbers), text + "\n").rstrip("\n")
     text = re.sub(r"^\$\$ \(([\w-]+)\)", lambda m: f"\\tag{{{numbers.equations[m[1]]}}}\n$$", text, flags=re.M)
     text = re.sub(r"^\(([\w-]+)\)=\n", r'<a id="\1"></a>\n\n', text, flags=re.M)
+    text = re.sub(r"\]\(#([\w-]+)\)", lambda m: f"]({place_of(m[1], numbers.page)})", text)
     text = roles(text, numbers)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
 

@@ -192,9 +192,9 @@ def within_budget(curves: Mapping[str, Curve], budget: float, *, unit: str = "mi
     frame.axvspan(min(budget, right), right, color=REFERENCE, alpha=0.25, linewidth=0)
     frame.plot(x, middle, "o", markersize=14, markerfacecolor="none", color=COLOURS["vermilion"], markeredgewidth=2)
     frame.set(xlim=(left, right), xlabel=unit)
-    frame.set_title(f"{name} at {width:g}: {middle:.1f} %")
+    frame.set_title(f"{name} ×{width:g}: {middle:.1f} %")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.5)
-    alt = f"Of the networks with at most {budget:g} {unit}, {name} at width {width:g} is the best: {middle:.1f} %"
+    alt = f"Of the networks with at most {budget:g} {unit}, {name} ×{width:g} is the best: {middle:.1f} %"
     return Drawing(figure, f"{alt} with {x:.3g}.")
 
 

@@ -49,7 +49,7 @@ TOP1_FROM = {"table9": "paper, Table 9", "tf-slim": "TF-slim's checkpoint"}
 #: Families of multiply-adds (see :data:`mnv3lib.explore.palette.KINDS`) that do not depend on the resolution.
 FIXED = ("se", "classifier")
 _FAMILY = {"squeeze": "se", "excite": "se", "pool": "classifier", "hidden": "classifier", "logits": "classifier"}
-_KINDS = {"stem": ("stem",), "bneck": ("expand", "depthwise", "se", "project"), "last conv": ("last conv",)}
+_KINDS = {"stem": ("stem",), "block": ("expand", "depthwise", "se", "project"), "last conv": ("last conv",)}
 _BASE = 32
 
 
@@ -81,7 +81,7 @@ def _features(network: MobileNetV3Config, report: Profile) -> Iterator[Feature]:
     stem, *blocks, last, classifier = report.features
     yield _feature("stem", "stem", stem, 1, 0, network.activation)
     for number, (row, layers) in enumerate(zip(network.rows, blocks, strict=True), start=1):
-        yield _feature(f"bneck {number}", "bneck", layers, row.dilation, row.expanded_channels, row.activation)
+        yield _feature(f"block {number}", "block", layers, row.dilation, row.expanded_channels, row.activation)
     yield _feature("last conv", "last conv", last, 1, 0, network.activation)
     yield _feature("classifier", "classifier", classifier, 1, network.last_channel, network.activation)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from figures import speed
-from figures.faster_inference import ladder
+from figures.faster_inference import calls, ladder, layouts
 
 from mnv3lib.deploy.paths import PATHS, label
 
@@ -71,3 +72,24 @@ def test_every_measured_result_fits_the_axis() -> None:
                 assert max(drawing.data["ratios"].values()) < drawing.figure.axes[0].get_xlim()[1]
             known = {label(way, kind) for way, path in PATHS.items() for kind in path.precisions}
             assert {line["way"] for line in found["lines"]} <= known
+
+
+def test_calls_that_folding_removes_are_bars_of_no_length() -> None:
+    drawing = calls({"relu": 5, "batch_norm": 34, "conv2d": 52}, {"conv2d": 52, "relu": 5})
+    (axes,) = drawing.figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["conv2d", "batch_norm", "relu"]
+    assert [bar.get_width() for bar in axes.patches] == [52, 34, 5, 52, 0, 5]
+    assert "batch_norm 34 and 0, relu 5 and 5; in all 91 and 57" in drawing.alt
+
+
+def test_the_layouts_are_those_of_pytorch() -> None:
+    drawing = layouts(3, 4, 3)
+    values = torch.arange(12).reshape(1, 3, 2, 2)  # its value is its place by default: 4 times the channel + position
+    for order, format in zip(
+        drawing.data["orders"].values(), (torch.contiguous_format, torch.channels_last), strict=True
+    ):
+        stored = values.contiguous(memory_format=format).as_strided((12,), (1,))
+        assert [4 * channel + position for channel, position in order] == stored.tolist()
+    assert (
+        "channels last: position after position, first channel 0 at position 0, channel 1 at position 0" in drawing.alt
+    )

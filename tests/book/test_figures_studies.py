@@ -130,10 +130,10 @@ CURVES = {
 @pytest.mark.parametrize(
     ("budget", "best", "point"),
     [
-        (1, "Small at 0.5: 72.0 %", (1, 72)),
-        (1.5, "Large at 0.25: 77.0 %", (1.5, 77)),
-        (19.9, "Small at 1: 81.0 %", (4, 81)),
-        (100, "Large at 1: 85.0 %", (20, 85)),
+        (1, "Small ×0.5: 72.0 %", (1, 72)),
+        (1.5, "Large ×0.25: 77.0 %", (1.5, 77)),
+        (19.9, "Small ×1: 81.0 %", (4, 81)),
+        (100, "Large ×1: 85.0 %", (20, 85)),
     ],
 )
 def test_the_best_network_within_a_budget_is_ringed(budget: float, best: str, point: tuple[float, float]) -> None:
@@ -141,9 +141,9 @@ def test_the_best_network_within_a_budget_is_ringed(budget: float, best: str, po
     (frame,) = drawing.figure.axes
     assert points(frame)[-1] == [point]
     assert frame.get_title(loc="left") == best
-    name, _, width, middle, _ = best.replace(":", "").split()
+    network, _, middle = best.removesuffix(" %").partition(": ")
     said = (
-        f"at most {budget:g} million multiply-adds, {name} at width {width} is the best: {middle} % with {point[0]:g}."
+        f"at most {budget:g} million multiply-adds, {network} is the best: {middle} % with {point[0]:g}."
     )
     assert said in drawing.alt
     limits = frame.get_xlim(), frame.get_ylim()

@@ -141,3 +141,11 @@ def test_every_kind_of_markup_has_its_plain_form() -> None:
 def test_markup_without_a_plain_form_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="unheard"):
         plain.edition(new_notebook(cells=[new_markdown_cell(text)]), "05_configs")
+
+
+@each_notebook
+def test_every_link_to_a_label_leads_to_it(path: Path) -> None:
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    for page, label in re.findall(r"\]\((\w+\.ipynb)?#([\w-]+)\)", text):
+        there = path if not page else path.parent / page
+        assert f'<a id=\\"{label}\\"></a>' in there.read_text(encoding="utf-8"), f"{page}#{label}"

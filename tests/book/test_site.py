@@ -326,7 +326,9 @@ def test_figures_equations_and_exercises_have_the_numbers_of_the_plain_edition(s
                 assert numbers == [f"{before}{count}" for count in range(1, len(numbers) + 1)], name
             for figure in page.select("figure[id]"):
                 links = page.select(f'a[href="#{figure["id"]}"]:not(.headerlink)')
-                assert {link.text for link in links} == {figure.select_one(".caption-number").text.strip()}, figure["id"]
+                assert {link.text for link in links} == {figure.select_one(".caption-number").text.strip()}, figure[
+                    "id"
+                ]
             compared += sum(map(len, said.values()))
     assert compared > 200
 
