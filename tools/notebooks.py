@@ -7,10 +7,10 @@
 
 Tidy means: a change that shows in a diff is a change that somebody made. No execution times, no widget models (the
 explorer keeps its state in its HTML), the kernel named without its version, cell ids that depend on nothing but the
-cell's place, streams in one piece. References to figures have their numbers, since JupyterLab knows none. The first cell, which fetches the book for a copy elsewhere, is ``first_cell.py``
-with the address in ``_config.yml``. Solutions stand in cells of their own, folded in JupyterLab and on Colab; code that
-is a link on the page, or not there, is folded in JupyterLab. A cell that raises or writes to stderr is an error and
-leaves the file as it was.
+cell's place, streams in one piece. References to figures have their numbers, since JupyterLab knows none. The first
+cell, which fetches the book for a copy elsewhere, is ``first_cell.py`` with the address in ``_config.yml``. Solutions
+stand in cells of their own, folded in JupyterLab and on Colab; code that is a link on the page, or not there, is folded
+in JupyterLab. A cell that raises or writes to stderr is an error and leaves the file as it was.
 
 Run times are of the whole book or not kept: those of a few notebooks, from another day or another machine, would stand
 in one table with the rest.
@@ -145,7 +145,7 @@ def figure_numbers(cells: list[NotebookNode]) -> dict[str, str]:
 
 
 def number_references(cells: list[NotebookNode]) -> None:
-    """Write the number of a figure wherever the text refers to it, be it without one or with one that was right once."""
+    """Write the number of a figure wherever the text refers to it without one, or with one that was right once."""
     numbers = figure_numbers(cells)
 
     def reference(match: re.Match[str]) -> str:

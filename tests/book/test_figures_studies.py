@@ -142,9 +142,7 @@ def test_the_best_network_within_a_budget_is_ringed(budget: float, best: str, po
     assert points(frame)[-1] == [point]
     assert frame.get_title(loc="left") == best
     network, _, middle = best.removesuffix(" %").partition(": ")
-    said = (
-        f"at most {budget:g} million multiply-adds, {network} is the best: {middle} % with {point[0]:g}."
-    )
+    said = f"at most {budget:g} million multiply-adds, {network} is the best: {middle} % with {point[0]:g}."
     assert said in drawing.alt
     limits = frame.get_xlim(), frame.get_ylim()
     (other,) = figures.within_budget(CURVES, 2, unit="million parameters").figure.axes

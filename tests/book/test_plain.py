@@ -82,7 +82,7 @@ def test_pictures_are_png_with_words_and_captions_stand_below(path: Path) -> Non
                 assert len(output.metadata.get("image/png", {}).get("alt", "")) >= 30, place
     chapter = nbformat.read(BOOK / path.name, as_version=4)
     captions = [c for c in chapter.cells if c.metadata.get("mystnb", {}).get("figure", {}).get("name")]
-    numbers = re.findall(r"^\*\*Figure ([\d.]+)\.\*\* \S", prose(notebook), flags=re.M)
+    numbers = re.findall(r"^\*\*Fig\. ([\d.]+)\.\*\* \S", prose(notebook), flags=re.M)
     number = re.match(r"(\d\d)_", path.name)
     before = f"{int(number[1])}." if number else ""
     assert numbers == [f"{before}{n}" for n in range(1, len(captions) + 1)]
