@@ -39,7 +39,7 @@ PAGES = {
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_number_in_a_chapter_is_declared(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    expected = 20 if path.stem[:2].isdigit() else 10
+    expected = 15 if path.stem[:2].isdigit() else 2
     assert len(claims(prose(notebook))) > expected, "the search for numbers finds too few"
     assert undeclared(notebook) == []
 
