@@ -241,9 +241,10 @@ def test_a_backbone_from_any_file(name: str, tmp_path: Path) -> None:
         head = {key: value.clone() for key, value in network.state_dict().items()}
         report = load(network, state, part="features")
         assert report.fits
-        found = {key: network.state_dict()[key] for key in report.loaded}
+        filled = network.state_dict()
+        found = {key: filled[key] for key in report.loaded}
         assert len(found) == len(theirs.features.state_dict())
-        assert all(same_bits(network.state_dict()[key], head[key]) for key in head if key not in found)
+        assert all(same_bits(filled[key], head[key]) for key in head if key not in found)
         if "network" in words:
             assert report.layout == words
         if expected is not None:
