@@ -15,6 +15,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
+# Tests and notebooks start some hundred processes; without compiled files each of them compiles the library anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # One line at the start of a step and one at its end, with the seconds that it took.
 say = printf '==> %s\n' $(1)

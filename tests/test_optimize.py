@@ -103,7 +103,8 @@ def test_a_network_that_the_engine_does_not_know_runs_otherwise(ways: dict[str, 
     assert "MobileNetV3 for classification" in str(made)
 
 
-def test_bfloat16_is_tried_where_it_is_asked_for(ways: dict[str, Path]) -> None:
+def test_bfloat16_is_tried_where_it_is_asked_for(ways: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    takes(monkeypatch, PyTorch=0.010)  # on cores that others use, two threads wait for each other a hundred times
     seen = []
 
     def build(model: nn.Module, example: Tensor, threads: int, precision: str) -> Run:
@@ -111,9 +112,9 @@ def test_bfloat16_is_tried_where_it_is_asked_for(ways: dict[str, Path]) -> None:
         raise Unavailable("not today")
 
     ways["half"] = Path(build, ("fp32", "bf16"))
-    assert "half, bf16" not in str(optimize(small(), ONE, rounds=5, threads=2))
+    assert "half, bf16" not in str(optimize(small(), ONE, threads=2))
     assert seen == [("fp32", 2)]
-    assert "half, bf16" in str(optimize(small(), ONE, "bf16", rounds=5))
+    assert "half, bf16" in str(optimize(small(), ONE, "bf16"))
     assert seen[1:] == [("fp32", 1), ("bf16", 1)]
 
 

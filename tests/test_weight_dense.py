@@ -30,6 +30,10 @@ CONFIGS: dict[str, Config] = {
     "fasterrcnn": fasterrcnn("small", **TINY, frozen_norm=True, full_pyramid=True, min_size=48, max_size=80),
 }
 KINDS = {"lraspp": "segmentation", "deeplabv3": "segmentation", "ssdlite": "detection", "fasterrcnn": "detection"}
+#: Faster R-CNN is the largest by far: `make quick` leaves it out where all four are asked the same.
+each_network = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "fasterrcnn" else ()) for name in CONFIGS]
+)
 NAMES = ("background", "cat", "dog, small", "猫")
 
 
@@ -53,7 +57,7 @@ def found_by(network: Any) -> list[torch.Tensor]:
         return [tensor for one in network([batch(3, 40, 56)]) for tensor in one.values()]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@each_network
 def test_there_and_back(name: str, tmp_path: Path) -> None:
     network = network_of(name)
     path = weights.save(network, tmp_path / "a.safetensors", classes=NAMES, metadata={"command": "make"})
@@ -86,7 +90,7 @@ def test_a_configuration_is_plain_data(name: str) -> None:
         type(config).from_dict({})
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@each_network
 def test_another_number_of_classes(name: str, tmp_path: Path) -> None:
     """The last layers are fresh, and everything else is the file's."""
     network = network_of(name)
@@ -102,7 +106,7 @@ def test_another_number_of_classes(name: str, tmp_path: Path) -> None:
         load_network(path, num_clases=2)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@each_network
 def test_files_of_other_networks_are_refused(name: str, tmp_path: Path) -> None:
     path = weights.save(network_of(name), tmp_path / "a.safetensors", classes=NAMES)
     with pytest.raises(WeightsError, match=f"of the kind '{KINDS[name]}', names build 'classification' only"):
@@ -218,7 +222,7 @@ def test_damaged_numbers_are_found(tmp_path: Path) -> None:
 # --- backbones --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@each_network
 def test_a_backbone_from_any_file(name: str, tmp_path: Path) -> None:
     """From a classification in our names and in timm's, and from each of the others, wrapped and not."""
     theirs = small_network(1)
@@ -241,9 +245,10 @@ def test_a_backbone_from_any_file(name: str, tmp_path: Path) -> None:
         head = {key: value.clone() for key, value in network.state_dict().items()}
         report = load(network, state, part="features")
         assert report.fits
-        found = {key: network.state_dict()[key] for key in report.loaded}
+        filled = network.state_dict()
+        found = {key: filled[key] for key in report.loaded}
         assert len(found) == len(theirs.features.state_dict())
-        assert all(same_bits(network.state_dict()[key], head[key]) for key in head if key not in found)
+        assert all(same_bits(filled[key], head[key]) for key in head if key not in found)
         if "network" in words:
             assert report.layout == words
         if expected is not None:

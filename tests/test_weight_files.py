@@ -218,33 +218,47 @@ def run(script: str, *arguments: Path) -> str:
 
 @pytest.mark.slow
 def test_killed_while_saving(tmp_path: Path) -> None:
-    """Killed at many moments, a file is the network last saved or the next one, never a part or an older one."""
+    """Killed at many moments, a file is the network last saved or the next one, never a part or an older one.
+
+    Who saves is forked from a process that has saved once, and so imported everything: that takes seconds, and is not
+    what is tested.
+    """
     script = (
-        "import sys, torch\nfrom mnv3lib import mobilenet_v3_small, weights\n"
-        "network = mobilenet_v3_small(width_mult=0.35, num_classes=2)\nturn = int(sys.argv[2])\n"
-        "while True:\n"
-        "    [torch.nn.init.constant_(p, turn) for p in network.parameters()]\n"
-        "    weights.save(network, sys.argv[1])\n    print(turn, flush=True)\n    turn += 1\n"
+        "import os, sys, torch\nfrom mnv3lib import mobilenet_v3_small, weights\n"
+        "network = mobilenet_v3_small(width_mult=0.35, num_classes=2)\nweights.save(network, sys.argv[1])\n"
+        "for line in sys.stdin:\n"
+        "    if (child := os.fork()) != 0:\n"
+        "        status = os.waitpid(child, 0)[1]\n        print(os.waitstatus_to_exitcode(status), flush=True)\n"
+        "        continue\n"
+        "    print(os.getpid(), flush=True)\n    turn = int(line)\n"
+        "    while True:\n"
+        "        [torch.nn.init.constant_(p, turn) for p in network.parameters()]\n"
+        "        weights.save(network, sys.argv[1])\n        print(turn, flush=True)\n        turn += 1\n"
     )
     path = tmp_path / "w.safetensors"
-    for moment in range(6):
-        child = subprocess.Popen(
-            [sys.executable, "-c", script, str(path), str(1000 * moment)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert child.stdout
-        assert int(child.stdout.readline()) == 1000 * moment
-        time.sleep(0.037 * moment)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        saved = int((b"%d\n" % (1000 * moment) + child.stdout.read()).splitlines()[-1])
-        child.stdout.close()
-        values = {
-            float(value) for p in load_network(path).parameters() for value in (p.detach().min(), p.detach().max())
-        }
-        assert len(values) == 1, "a mixture"
-        assert values <= {saved, saved + 1}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        for moment in range(6):
+            print(1000 * moment, file=parent.stdin, flush=True)
+            child, saved = (int(parent.stdout.readline()) for _ in range(2))
+            assert saved == 1000 * moment
+            time.sleep(0.037 * moment)
+            os.kill(child, signal.SIGKILL)
+            while (said := int(parent.stdout.readline())) != -signal.SIGKILL:
+                saved = said
+            values = {
+                float(value) for p in load_network(path).parameters() for value in (p.detach().min(), p.detach().max())
+            }
+            assert len(values) == 1, "a mixture"
+            assert values <= {saved, saved + 1}
+        parent.stdin.close()
 
 
 @pytest.mark.slow

@@ -66,7 +66,9 @@ class Drawings:
 def options(folder: Path) -> list[str]:
     """Return what pytest is told, besides the notebooks."""
     return [
-        *("-p", "no:cacheprovider", "-p", "no:xdist", "-q", "--tb=short", "--color=no", f"--rootdir={folder}"),
+        # No other plugin of whatever is installed: that they are imported takes longer than a small notebook.
+        *("--disable-plugin-autoload", "-p", "nbval.plugin"),
+        *("-p", "no:cacheprovider", "-q", "--tb=short", "--color=no", f"--rootdir={folder}"),
         *("--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}"),
         f"--nbval-sanitize-with={ROOT / 'sanitize.cfg'}",
     ]
