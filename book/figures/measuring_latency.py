@@ -6,13 +6,14 @@ import random
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log10
 
 from mnv3lib._checks import non_negative_real, one_of, positive_int, positive_real
 from mnv3lib.deploy import Comparison
 from mnv3lib.explore.drawing import Drawing, in_style, new_figure
 from mnv3lib.explore.palette import ACCENT, COLOURS, REFERENCE
 
-__all__ = ["DESIGNS", "Machine", "measured_rounds", "ratios_to_one", "resampled"]
+__all__ = ["DESIGNS", "Machine", "measured_rounds", "minimum_and_median", "ratios_to_one", "resampled"]
 
 #: How candidates can follow each other.
 DESIGNS = ("one after the other", "in turns")
@@ -108,6 +109,29 @@ def measured_rounds(machine: Machine, design: str, rounds: int) -> Drawing:
         f"{ratio.median:.2f} of A's time, {ratio.low:.2f} to {ratio.high:.2f}; truly it is {machine.truth:.2f}."
     )
     return Drawing(figure, alt, {"ratio": ratio})
+
+
+@in_style
+def minimum_and_median(times: Sequence[float]) -> Drawing:
+    """What the minimum and the median of the first calls are, over how many of them there are, on a logarithmic axis.
+
+    Args:
+        times: of all calls, in order, in ms; 10 or more.
+    """
+    counts = sorted({round(10 ** (exponent / 16)) for exponent in range(16, int(16 * log10(len(times))) + 1)})
+    figure, axes = new_figure(height=2.9)
+    found = {
+        name: [summary(times[:count]) for count in counts]
+        for name, summary in (("median", statistics.median), ("minimum", min))
+    }
+    for (name, values), colour in zip(found.items(), (ACCENT, COLOURS["orange"]), strict=True):
+        axes.plot(counts, values, color=colour, label=name)
+    axes.set(xscale="log", xlabel="calls", ylabel="ms")
+    axes.set_xticks(ticks := [tick for tick in (10, 100, 1000) if tick <= len(times)], [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(loc="center right")
+    said = "; ".join(f"the {name} goes from {values[0]:.1f} to {values[-1]:.1f} ms" for name, values in found.items())
+    return Drawing(figure, f"Two lines over the number of calls, {counts[0]} to {counts[-1]:,}: {said}.", found)
 
 
 @in_style

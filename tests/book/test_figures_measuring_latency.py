@@ -84,3 +84,14 @@ def test_what_a_machine_cannot_be() -> None:
         Machine(drift=-0.1)
     with pytest.raises(ValueError, match="truth"):
         Machine(truth=0)
+
+
+def test_more_calls_lower_the_minimum_and_leave_the_median() -> None:
+    times = [12.0, 11.0, *[10.0] * 9, 9.0, *[10.0] * 88]
+    drawing = figures.minimum_and_median(times)
+    assert (drawing.data["median"][0], drawing.data["minimum"][0]) == (10, 10)
+    assert (drawing.data["median"][-1], drawing.data["minimum"][-1]) == (10, 9)
+    (axes,) = drawing.figure.axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [drawing.data["median"], drawing.data["minimum"]]
+    assert axes.lines[0].get_xdata()[[0, -1]].tolist() == [10, 100]
+    assert "10 to 100: the median goes from 10.0 to 10.0 ms; the minimum goes from 10.0 to 9.0 ms" in drawing.alt
