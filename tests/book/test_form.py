@@ -13,7 +13,7 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
 from form import table
-from form.reading import code_cells
+from form.reading import WORDS_A_MINUTE, code_cells, prose, words
 from form.rubric import ENOUGH, ITEMS, SECONDS, TIMED, TRAINING_SECONDS, limit, score
 from form.spread import BETWEEN, BY_HAND, STOP, WITHOUT_A_STOP, WORDS_A_FIGURE, pieces
 from nbformat import NotebookNode
@@ -221,3 +221,14 @@ def test_the_processor_has_the_name_of_the_speed_files() -> None:
     from mnv3lib.provenance import made
 
     assert notebooks.processor() == made(None, threads=1)["cpu"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_page_says_how_long_it_takes(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    said = re.search(r"Reading: (\d+) minutes\. All cells together: about (\d+) seconds", prose(notebook))
+    if said is not None:
+        minutes, seconds = map(int, said.groups())
+        measured = table.run_times()[1][path.stem]
+        assert abs(minutes - words(notebook) / WORDS_A_MINUTE) <= 1, words(notebook)
+        assert abs(seconds - measured) <= max(5, 0.2 * measured), measured

@@ -23,6 +23,8 @@ TIMES = re.compile(
     r"^Reading: (\d+) minutes\. All cells together: about (\d+) seconds on (?:one CPU core|two CPU cores)(?:, .+)?\.$",
     flags=re.M,
 )
+#: With the code between them; what the line of times says is the words of the page over this.
+WORDS_A_MINUTE = 115
 #: What says where something was found.
 SOURCE = r"\]\(\S+\)|\{cite|\b(?:Table|Section) \d"
 #: What a cell shows that is a picture or a control; the tags that hide its code; a box that is closed at first.
