@@ -12,8 +12,8 @@ import notebooks
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT
-from form import table
-from form.reading import WORDS_A_MINUTE, code_cells, prose, words
+from form import reading, table
+from form.reading import code_cells, prose
 from form.rubric import ENOUGH, ITEMS, SECONDS, TIMED, TRAINING_SECONDS, limit, score
 from form.spread import BETWEEN, BY_HAND, STOP, WITHOUT_A_STOP, WORDS_A_FIGURE, pieces
 from nbformat import NotebookNode
@@ -230,5 +230,5 @@ def test_a_page_says_how_long_it_takes(path: Path) -> None:
     if said is not None:
         minutes, seconds = map(int, said.groups())
         measured = table.run_times()[1][path.stem]
-        assert abs(minutes - words(notebook) / WORDS_A_MINUTE) <= 1, words(notebook)
+        assert abs(minutes - reading.words(notebook) / reading.WORDS_A_MINUTE) <= 1, reading.words(notebook)
         assert abs(seconds - measured) <= max(5, 0.2 * measured), measured
