@@ -39,7 +39,7 @@ NAMES = {
 EXPLAINED = {
     "layout.h": "steps 3 and 4",
     "matmul.h": "steps 4 to 6",
-    "depthwise.h": "the depthwise half",
+    "depthwise.h": "the depthwise kernel",
     "stem.h": "one plan",
     "reading.py": "one plan",
     "network.h": "one plan",
