@@ -40,12 +40,12 @@ EXPLAINED = {
     "layout.h": "steps 3 and 4",
     "matmul.h": "steps 4 to 6",
     "depthwise.h": "the depthwise kernel",
-    "stem.h": "one plan",
-    "reading.py": "one plan",
-    "network.h": "one plan",
-    "plan.cpp": "one plan",
-    "build.py": "one plan",
-    "__init__.py": "one plan",
+    "stem.h": "the engine",
+    "reading.py": "the engine",
+    "network.h": "the engine",
+    "plan.cpp": "the engine",
+    "build.py": "the engine",
+    "__init__.py": "the engine",
     "ceilings.cpp": "the floor",
 }
 #: Cycles until the sum of a multiply-add is there, and how many can begin in a cycle, on most x86 and large Arm cores.
