@@ -74,10 +74,7 @@ def calls(before: Mapping[str, int], after: Mapping[str, int]) -> Drawing:
     axes.set(xlim=(0, 1.12 * max(before.values())), ylim=(len(names) - 0.5, -0.5), xlabel="calls")
     axes.legend(loc="lower right")
     said = ", ".join(f"{name} {before[name]} and {after.get(name, 0)}" for name in names)
-    alt = (
-        f"Bars of the calls of each operation, as the network is and folded: {said}; in all {sum(before.values())} and "
-        f"{sum(after.values())}."
-    )
+    alt = f"Bars of the calls of each operation, as the network is and folded: {said}."
     return Drawing(figure, alt, {"before": dict(before), "after": dict(after)})
 
 
